@@ -1,0 +1,1 @@
+"""Loop IR to LLVM text for CPUs; `module.emit` is the entry."""
