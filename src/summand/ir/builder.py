@@ -118,10 +118,14 @@ class Builder:
         """out[…] = a[… d: index]; `sizes` gives the size of each dim that a form index reads."""
         out = {d: n for d, n in a.type.dims if d not in index}
         for form in index.values():
-            new = dict(form.type.dims) if isinstance(form, Var) else {d: sizes[d] for d in form.dims}
+            new = (
+                dict(form.type.dims) if isinstance(form, Var) else {d: sizes[d] for d in form.dims}
+            )
             for d, n in new.items():
                 if out.setdefault(d, n) != n:
-                    raise InternalError(f"builder: reindex sees two sizes for {d}: {out[d]} and {n}")
+                    raise InternalError(
+                        f"builder: reindex sees two sizes for {d}: {out[d]} and {n}"
+                    )
         op = Reindex(a, tuple(sorted(index.items(), key=lambda kv: kv[0])), mode, fill)
         return self.emit(op, [Type.of(a.type.dtype, out)])[0]
 

@@ -103,7 +103,9 @@ class Monoid:
 
 SUM = Monoid("sum", (0,), invertible=True)
 PROD = Monoid("prod", (1,))
-MAX = Monoid("max", (float("-inf"),), idempotent=True)  # of integers: the least one; see `identity_of`
+MAX = Monoid(
+    "max", (float("-inf"),), idempotent=True
+)  # of integers: the least one; see `identity_of`
 MIN = Monoid("min", (float("inf"),), idempotent=True)
 ANY = Monoid("any", (False,), idempotent=True)
 ALL = Monoid("all", (True,), idempotent=True)

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from summand.dtypes import DType, bool_, i32, promote, real_part
+from summand.dtypes import (
+    DType,
+    bool_,
+    complex64,
+    complex128,
+    f32,
+    f64,
+    i32,
+    promote,
+    real_part,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +106,7 @@ def _where(p: DType, a: DType, b: DType) -> DType | None:
 
 
 def _complex(a: DType, b: DType) -> DType | None:
-    from_name = {"f32": "complex64", "f64": "complex128"}
-    name = from_name.get(promote(a, b).name)
-    from summand.dtypes import BY_NAME
-
-    return BY_NAME[name] if name else None
+    return {f32: complex64, f64: complex128}.get(promote(a, b))
 
 
 # ---- NumPy meanings that are not a ufunc
@@ -112,7 +118,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 
 def _int_div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.floor_divide(a, b)
+    return np.asarray(np.floor_divide(a, b))
 
 
 PRIMS: dict[str, Prim] = {}
