@@ -215,7 +215,7 @@ class Form:
         return "".join(parts)
 
 
-_TOKEN = re.compile(r"\s*(//|[%*()+\-]|\d+|[A-Za-z_][\w.#$']*)")
+_TOKEN = re.compile(r"\s*(//|[%*()+\-]|\d+|[^\W\d][\w.#$']*)")
 
 
 def parse(text: str) -> Form:

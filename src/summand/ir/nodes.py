@@ -244,6 +244,8 @@ class Recur:
     Its results are the new states, without the `over` dims. The equation's results are the states
     with the `over` dims. `inits` has one value for each read: the value at p (its `over` dims, where
     it has any, are p's) that is used where p - shift is out of range.
+    `keep` says what of each state is read outside: "all", the "last" position only, "none". The
+    result of a state that is not kept whole lacks the `over` dims; it is the state at the last p.
     """
 
     over: tuple[str, ...]
