@@ -1,0 +1,117 @@
+"""A compiled program as plain data: what the cache stores and an executable is made from.
+
+    to_bytes(artifact)  ->  one line of JSON, then the objects and constants as they are
+    from_bytes(data)    ->  the artifact; ValueError where the data is not one
+
+No pickle: reading an entry can build nothing but these classes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A parameter or result: its slot, NumPy storage and shape, dense in row-major order.
+
+    `name` is for messages only.
+    """
+
+    slot: int
+    dtype: str
+    shape: tuple[int, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeCheck:
+    """After the run every element of result `number` must lie in 0 <= v < size."""
+
+    number: int
+    size: int
+    message: str  # with {value}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Object files and how to run them.
+
+    `code` is a program for `pool_code`'s `run`, in which a launch names its function by number in
+    `functions`. `slots` counts the buffers' addresses, `args` the words of launch arguments.
+    `arena` bytes hold the buffers `places` (slot, byte offset); `scratch` bytes are one thread's.
+    Results that `checks` name are not handed out.
+    """
+
+    objects: tuple[bytes, ...]
+    functions: tuple[str, ...]
+    code: tuple[int, ...]
+    launches: int
+    slots: int
+    args: int
+    params: tuple[Port, ...]
+    results: tuple[Port, ...]
+    places: tuple[tuple[int, int], ...] = ()
+    constants: tuple[tuple[int, bytes], ...] = ()
+    arena: int = 0
+    scratch: int = 0
+    checks: tuple[RangeCheck, ...] = ()
+
+
+def to_bytes(artifact: Artifact) -> bytes:
+    """The artifact as bytes, the same ones every time."""
+    header = {
+        "objects": [len(o) for o in artifact.objects],
+        "constants": [(slot, len(data)) for slot, data in artifact.constants],
+        "functions": artifact.functions,
+        "code": artifact.code,
+        "launches": artifact.launches,
+        "slots": artifact.slots,
+        "args": artifact.args,
+        "params": [(p.slot, p.dtype, p.shape, p.name) for p in artifact.params],
+        "results": [(p.slot, p.dtype, p.shape, p.name) for p in artifact.results],
+        "places": artifact.places,
+        "arena": artifact.arena,
+        "scratch": artifact.scratch,
+        "checks": [(c.number, c.size, c.message) for c in artifact.checks],
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return b"".join((text, b"\n", *artifact.objects, *(data for _, data in artifact.constants)))
+
+
+def from_bytes(data: bytes) -> Artifact:
+    """Read an artifact back. Raises ValueError where a part is missing or of the wrong kind."""
+    text, newline, rest = data.partition(b"\n")
+    try:
+        header = json.loads(text)
+        lengths = [*header["objects"], *(n for _, n in header["constants"])]
+        if not newline or sum(lengths) != len(rest) or any(n < 0 for n in lengths):
+            raise ValueError("the parts do not fill the entry")
+        parts, at = [], 0
+        for length in lengths:
+            parts.append(rest[at : at + length])
+            at += length
+        count = len(header["objects"])
+        slots = [slot for slot, _ in header["constants"]]
+        return Artifact(
+            objects=tuple(parts[:count]),
+            functions=tuple(str(f) for f in header["functions"]),
+            code=tuple(int(w) for w in header["code"]),
+            launches=int(header["launches"]),
+            slots=int(header["slots"]),
+            args=int(header["args"]),
+            params=tuple(_port(*p) for p in header["params"]),
+            results=tuple(_port(*p) for p in header["results"]),
+            places=tuple((int(s), int(o)) for s, o in header["places"]),
+            constants=tuple(zip(slots, parts[count:], strict=True)),
+            arena=int(header["arena"]),
+            scratch=int(header["scratch"]),
+            checks=tuple(RangeCheck(int(n), int(s), str(m)) for n, s, m in header["checks"]),
+        )
+    except (KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a compiled program: {error!r}") from error
+
+
+def _port(slot: int, dtype: str, shape: list[int], name: str) -> Port:
+    return Port(int(slot), str(dtype), tuple(int(n) for n in shape), str(name))

@@ -1,0 +1,195 @@
+"""A compiled program as a callable: arrays in, arrays out, one native call between.
+
+    executable = Executable(artifact)
+    y, = executable.run([x])
+
+A call costs a few microseconds: each argument is compared with one precomputed tuple, and the
+program is bound and run natively. It may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from summand.errors import ArgumentError, IndexRangeError, OutOfMemoryError
+from summand.runtime import jit, memory, pool_code
+from summand.runtime.artifact import Artifact, Port
+from summand.runtime.pool import Call, Pool, default
+
+STRIDE = 4096  # bytes; scratch of different threads lies on different pages
+
+Signature = tuple[np.dtype, tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A port made ready: what an array must look like, and where its address goes."""
+
+    port: Port
+    dtype: np.dtype
+    signature: Signature
+    misaligned: int  # mask of address bits that must be zero
+
+
+class Executable:
+    """A loaded program."""
+
+    def __init__(self, artifact: Artifact, pool: Pool | None = None) -> None:
+        self.artifact = artifact
+        self.pool = pool or default()
+        self._library = jit.load(artifact.objects, artifact.functions)
+        self._code = self._link()
+        self._params = tuple(_bind(p) for p in artifact.params)
+        self._results = tuple(_bind(p) for p in artifact.results)
+        self._inputs = tuple((b.port.slot, b.signature, b.misaligned, b) for b in self._params)
+        self._outputs = tuple((b.port.slot, b.port.shape, b.dtype) for b in self._results)
+        hidden = {c.number for c in artifact.checks}
+        self._visible = tuple(i for i in range(len(self._results)) if i not in hidden)
+        self._stride = -(-artifact.scratch // STRIDE) * STRIDE
+        self._arena = -(-artifact.arena // STRIDE) * STRIDE
+        self._constants = [self._constant(data) for _, data in artifact.constants]
+        self._idle: list[Call] = []  # calls that no thread is using
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on arrays, one for each parameter, each with its dims in the parameter's order.
+
+        Raises ArgumentError for an array of another type or shape, IndexRangeError where a gathered
+        index left its range, OutOfMemoryError where results or temporaries do not fit.
+        """
+        try:
+            call = self._idle.pop()
+        except IndexError:
+            call = self._new_call()
+        results = self._execute(call, inputs)
+        self._idle.append(call)
+        return results
+
+    def run_timed(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+        """Run, and count the clock ticks of each launch (by its number in the program)."""
+        call = self._new_call()
+        ticks = (ctypes.c_int64 * max(self.artifact.launches, 1))()
+        call.words[pool_code.CALL["ticks"]] = ctypes.addressof(ticks)
+        results = self._execute(call, inputs)
+        return results, list(ticks)[: self.artifact.launches]
+
+    def _execute(self, call: Call, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        slots = call.slots
+        held: list[np.ndarray] = []  # copies that must outlive the run
+        address_of = memory.address_of
+        if len(inputs) != len(self._inputs):
+            raise ArgumentError(f"{len(self._inputs)} arrays are wanted, {len(inputs)} were given")
+        for array, (slot, signature, misaligned, bound) in zip(inputs, self._inputs):
+            if (array.dtype, array.shape, array.strides) != signature:
+                array = _conform(array, bound)
+                held.append(array)
+            address = address_of(array)
+            if address & misaligned:
+                array = array.copy()
+                held.append(array)
+                address = address_of(array)
+            slots[slot] = address
+        results = self._allocate(call)
+        workspace = self._workspace(call)
+        self.pool.run(call)
+        del workspace
+        if self.artifact.checks:
+            return self._checked(results)
+        return results
+
+    def _allocate(self, call: Call) -> list[np.ndarray]:
+        """Fresh arrays for the results, bound to their slots."""
+        slots, new = call.slots, memory.default().array
+        results: list[np.ndarray] = []
+        for slot, shape, dtype in self._outputs:
+            try:
+                array, slots[slot] = new(shape, dtype)
+            except MemoryError as error:
+                bound = self._results[len(results)]
+                raise _no_memory(bound.port.name or "a result", shape, dtype) from error
+            results.append(array)
+        return results
+
+    def _workspace(self, call: Call) -> memory.Block | None:
+        """One block for the arena and every thread's scratch, bound to the call."""
+        size = self._arena + self._stride * self.pool.threads
+        if not size:
+            return None
+        try:
+            block = memory.default().take(size)
+        except MemoryError as error:
+            raise _no_memory("temporaries", (size,), np.dtype(np.uint8)) from error
+        base = block.address
+        if call.words[pool_code.SCRATCH] != base + self._arena:
+            for slot, offset in self.artifact.places:
+                call.slots[slot] = base + offset
+            call.words[pool_code.SCRATCH] = base + self._arena
+        return block
+
+    def _checked(self, results: list[np.ndarray]) -> list[np.ndarray]:
+        """Raise where an index that the program gathered by was out of range."""
+        for check in self.artifact.checks:
+            seen = results[check.number]
+            bad = seen[(seen < 0) | (seen >= check.size)]
+            if bad.size:
+                raise IndexRangeError(check.message.replace("{value}", str(int(bad.flat[0]))))
+        return [results[i] for i in self._visible]
+
+    def _new_call(self) -> Call:
+        call = Call(self._code, self.artifact.slots, self.artifact.args)
+        call.words[pool_code.CALL["stride"]] = self._stride
+        for (slot, _), (_, address) in zip(self.artifact.constants, self._constants):
+            call.slots[slot] = address
+        return call
+
+    def _link(self) -> ctypes.Array[ctypes.c_int64]:
+        """The program's words with each launch's function number replaced by its address."""
+        words, at = list(self.artifact.code), 0
+        while words[at] != pool_code.END:
+            if words[at] == pool_code.LAUNCH:
+                name = self.artifact.functions[words[at + 1]]
+                words[at + 1] = self._library.address(name)
+                at += pool_code.LAUNCH_WORDS + words[at + 5]
+            else:
+                at += pool_code.WORDS[words[at]]
+        return (ctypes.c_int64 * len(words))(*words)
+
+    @staticmethod
+    def _constant(data: bytes) -> tuple[np.ndarray, int]:
+        array, address = memory.default().array((len(data),), np.dtype(np.uint8))
+        array[:] = np.frombuffer(data, np.uint8)
+        return array, address
+
+
+def _bind(port: Port) -> _Bound:
+    dtype = np.dtype(port.dtype)
+    strides = np.empty(port.shape, dtype).strides if 0 in port.shape else _dense(port.shape, dtype)
+    return _Bound(port, dtype, (dtype, port.shape, strides), dtype.alignment - 1)
+
+
+def _dense(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    """Row-major strides, without allocating an array of that shape."""
+    strides, step = [], dtype.itemsize
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+def _conform(array: np.ndarray, bound: _Bound) -> np.ndarray:
+    """The same elements, dense in row-major order and in the machine's byte order."""
+    if array.shape != bound.port.shape or array.dtype.newbyteorder("=") != bound.dtype:
+        name = bound.port.name or "an argument"
+        raise ArgumentError(
+            f"{name} must be {bound.dtype}{list(bound.port.shape)}, "
+            f"but is {array.dtype}{list(array.shape)}"
+        )
+    return np.array(array, bound.dtype, order="C", copy=True, subok=False)
+
+
+def _no_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> OutOfMemoryError:
+    nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
+    return OutOfMemoryError(f"no memory for {name}: {dtype}{list(shape)}, {nbytes / 1e9:.3g} GB")

@@ -1,0 +1,160 @@
+"""LLVM text to machine code in memory.
+
+    compile_objects([text, …], target)  ->  [object file as bytes, …]   (at once, in threads)
+    load(objects, ["k0", …])            ->  Library with the address of each function
+
+No optimisation passes run on the text: it is written the way it should be, and LLVM's middle-end
+undoes register tiles (measured: 0.97 of peak becomes 0.65). Only the code generator runs.
+
+Loop strength reduction is switched off for the whole process, once: it took half of the code
+generator's time and made nothing faster, and LLVM has no finer switch. Another user of llvmlite in
+the process (numba) sees it, too; its own optimiser has run by then, so it loses little.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import string_at
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import llvmlite.binding as llvm
+from llvmlite.binding import ffi
+
+from summand.errors import InternalError
+from summand.options import Target
+
+LEVEL = 1  # of the code generator; 2 and 3 made no kernel faster and take 10% longer
+
+
+class Addresses(Protocol):
+    """What keeps loaded code alive, and where its functions are."""
+
+    def __getitem__(self, name: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Loaded machine code. Its addresses hold for as long as this object lives."""
+
+    tracker: Addresses
+
+    def address(self, name: str) -> int:
+        """Where an exported function begins."""
+        return self.tracker[name]
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """An object file of one module of LLVM text."""
+    machine = _machine(target)
+    module = _parse(text)
+    try:
+        return _emit(machine, module, as_object=True)
+    finally:
+        module.close()
+
+
+def compile_objects(texts: Sequence[str], target: Target) -> list[bytes]:
+    """Object files of several modules; each thread has an LLVM context of its own."""
+    if len(texts) <= 1 or target.threads <= 1:
+        return [compile_object(t, target) for t in texts]
+    _machine(target)  # process-wide options are set before threads start
+    workers = min(len(texts), target.threads)
+    with ThreadPoolExecutor(workers, thread_name_prefix="summand-codegen") as pool:
+        return list(pool.map(lambda t: compile_object(t, target), texts))
+
+
+def assembly(text: str, target: Target) -> str:
+    """The assembly code of a module of LLVM text, for people to read."""
+    module = _parse(text)
+    try:
+        return _emit(_machine(target), module, as_object=False).decode()
+    finally:
+        module.close()
+
+
+def load(objects: Sequence[bytes], names: Sequence[str]) -> Library:
+    """Put object files into memory and find their functions."""
+    builder = llvm.JITLibraryBuilder()
+    for data in objects:
+        builder.add_object_img(data)
+    for name in names:
+        builder.export_symbol(name)
+    builder.add_current_process()
+    try:
+        return Library(builder.link(_linker(), f"summand{next(_serial)}"))
+    except RuntimeError as error:
+        raise InternalError(f"jit: cannot load machine code: {error}") from error
+
+
+_serial = itertools.count()
+
+
+@functools.cache
+def _options() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
+    llvm.set_option("summand", "-disable-lsr")
+
+
+def _machine(target: Target) -> llvm.TargetMachine:
+    """A target machine for this call: LLVM's is not to be shared between threads."""
+    _options()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu,
+        features=target.features,
+        opt=LEVEL,
+        jit=True,
+        codemodel="jitdefault",
+    )
+
+
+@functools.cache
+def _linker() -> llvm.LLJIT:
+    _options()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        opt=LEVEL, jit=True, codemodel="jitdefault"
+    )
+    return llvm.create_lljit_compiler(machine, suppress_errors=True)
+
+
+# ---- without llvmlite's lock
+#
+# llvmlite takes one lock around each call into LLVM, so threads would take turns. LLVM itself
+# allows calls at once on different contexts, and only the two long ones below are made directly.
+
+
+def _unlocked(name: str) -> Callable[..., object]:
+    """llvmlite's own binding of an LLVM function, without its lock where that can be had."""
+    locked = getattr(ffi.lib, name)
+    return cast(Callable[..., object], getattr(locked, "_cfn", locked))
+
+
+def _parse(text: str) -> llvm.ModuleRef:
+    _options()
+    context = llvm.create_context()
+    parse = _unlocked("LLVMPY_ParseAssembly")
+    with ffi.OutputString() as error:
+        module = llvm.ModuleRef(parse(context, text.encode(), error), context)
+        if error:
+            message = str(error)
+            module.close()
+            raise InternalError(f"jit: LLVM does not accept the generated code: {message}")
+    return module
+
+
+def _emit(machine: llvm.TargetMachine, module: llvm.ModuleRef, as_object: bool) -> bytes:
+    emit = _unlocked("LLVMPY_TargetMachineEmitToMemory")
+    with ffi.OutputString() as error:
+        buffer = emit(machine, module, int(as_object), error)
+        if not buffer:
+            raise InternalError(f"jit: LLVM cannot generate machine code: {error}")
+    try:
+        start = ffi.lib.LLVMPY_GetBufferStart(buffer)
+        return string_at(start, ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
