@@ -1,0 +1,49 @@
+"""The demo's training step against the same network in PyTorch and JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from examples.digits import capsules as net
+from examples.digits import report, train
+
+from summand.runtime import measure as limits
+
+from .harness import Thunk, Timing, take_turns
+
+MARGIN, RATE = 0.5, 1e-3
+
+
+def batch() -> tuple[train.Run, np.ndarray, np.ndarray]:
+    """Initial weights and one batch."""
+    run, data = train.fresh(0), train.load_data(0)
+    index = train.batches(data, 0, 0, 1)[0]
+    return run, data.train_x[index], data.train_y[index]
+
+
+def program() -> tuple[Callable[..., object], tuple[object, ...]]:
+    """The step and the arguments that it is compiled for."""
+    run, image, target = batch()
+    return net.step, train.Trainer(run).arguments(image, target, MARGIN, RATE)
+
+
+def measure(rounds: int) -> tuple[dict[str, Timing], float]:
+    """Step times of every installed system, and the FMA peak beside them."""
+    run, image, target = batch()
+    runners: dict[str, report.Peer] = {"summand": train.Trainer(run)}
+    if find_spec("torch"):
+        runners["torch"] = report.peer("torch", run.weights)
+        runners["compile"] = report.peer("compile", run.weights)
+    if find_spec("jax"):
+        runners["jax"] = report.peer("jax", run.weights)
+    wide = target.astype(np.int64)
+
+    def thunk(name: str, runner: report.Peer) -> Thunk:
+        label = target if name == "summand" else wide
+        return lambda: runner.step(image, label, MARGIN, RATE)
+
+    contestants = {name: thunk(name, runner) for name, runner in runners.items()}
+    timings, peaks = take_turns(contestants, limits.fma_peak, rounds, budget=1.5)
+    return timings, sorted(peaks)[len(peaks) // 2]
