@@ -73,6 +73,10 @@ class Var:
     id: int
     type: Type
 
+    def __hash__(self) -> int:
+        # Ids are unique where variables meet in one table; hashing the type each time is slow.
+        return self.id
+
     def __str__(self) -> str:
         return f"%{self.id}"
 
@@ -128,6 +132,7 @@ def identity_of(monoid: Monoid, dtypes: tuple[DType, ...]) -> tuple[Scalar, ...]
 # ---- equations. Each class is the right-hand side of one.
 
 Index = Form | Var  # a form over dims, or an integer value (a gather)
+Keep = Literal["all", "last", "none"]
 Mode = Literal["raise", "clip", "fill", "trusted"]  # trusted: proven in range, not checked again
 
 
@@ -255,7 +260,7 @@ class Recur:
     inits: tuple[Var, ...]
     captured: tuple[Var, ...]
     body: Program
-    keep: tuple[Literal["all", "last", "none"], ...] = ()  # per state; () means all are kept
+    keep: tuple[Keep, ...] = ()  # per state; () means all are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     Group,
     Index,
     Iota,
+    Keep,
     Map,
     Mode,
     Monoid,
@@ -297,7 +298,7 @@ def _recur(reader: _Reader, known: Vars, outs: Sequence[Var]) -> Op:
         inits,
         captured,
         _program(reader),
-        cast(tuple[Literal["all", "last", "none"], ...], keep),
+        cast(tuple[Keep, ...], keep),
     )
 
 
