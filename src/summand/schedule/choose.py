@@ -1,0 +1,349 @@
+"""The default schedule of every kernel: lanes, register tile, packing, order of loops, tasks.
+
+    kernel from lowering (no schedule)  ->  packing kernels, the kernel with grid and schedules
+
+A kernel of one nest may still be tiled and packed (`_whole`); one of several nests keeps the tile
+loops and the grid that lowering gave it, and each of its nests gets a schedule. The choice is
+analytic (`cost.py`): no search, no measurement, and the same on every run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import assert_never
+
+from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Piece, Schedule, Stmt, When
+from summand.options import Target
+from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.cost import lane_kind
+from summand.schedule.grid import free_units, spread, task_goal
+from summand.schedule.moves import (
+    Chain,
+    chain_of,
+    drop_unit_dims,
+    free_forms,
+    guards_to_bounds,
+    may_repeat,
+    merge_dims,
+    tile,
+)
+from summand.schedule.pack import pack_ahead
+from summand.schedule.registers import Choice, Limits, choose_registers, width_of
+
+SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
+MOST_UNROLL = 64  # operations on accumulators in the innermost loop
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Kernels to launch in this order, and the global temporaries between them.
+
+    Parameters keep the names of the original kernel's; others are the `temporaries`.
+    """
+
+    kernels: tuple[Kernel, ...]
+    temporaries: tuple[Buffer, ...] = ()
+
+
+def schedule_kernel(kernel: Kernel, target: Target) -> Scheduled:
+    """Choose grid, packing and the schedule of every nest."""
+    chain = chain_of(kernel)
+    if chain is None or kernel.grid or chain.levels or not _is_plain(chain.nest):
+        return Scheduled((_each_nest(kernel, target),))
+    return _whole(chain, target)
+
+
+def _is_plain(nest: Nest) -> bool:
+    return all(n > 0 for _, n in nest.dims) and bool(nest.stores) and nest.schedule is None
+
+
+# ---- kernels of several nests
+
+
+def _each_nest(kernel: Kernel, target: Target) -> Kernel:
+    buffers = {b.name: b for b in (*kernel.params, *kernel.scratch)}
+    body = _scheduled(kernel.body, frozenset(d for d, _ in kernel.grid), buffers, target)
+    return replace(kernel, body=body)
+
+
+def _scheduled(
+    body: tuple[Stmt, ...], bound: frozenset[str], buffers: Mapping[str, Buffer], target: Target
+) -> tuple[Stmt, ...]:
+    out: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case Nest():
+                chosen = stmt.schedule or schedule_nest(stmt, bound, buffers, target)
+                out.append(replace(stmt, schedule=chosen))
+            case Loop() | Let():
+                inner = _scheduled(stmt.body, bound | {stmt.dim}, buffers, target)
+                out.append(replace(stmt, body=inner))
+            case When():
+                out.append(replace(stmt, body=_scheduled(stmt.body, bound, buffers, target)))
+            case _:
+                assert_never(stmt)
+    return tuple(out)
+
+
+def schedule_nest(
+    nest: Nest, bound: frozenset[str], buffers: Mapping[str, Buffer], target: Target
+) -> Schedule:
+    """The schedule of one nest whose dims in `bound` are fixed further out."""
+    if not _is_plain(nest):
+        return Schedule(loops=_loop_order(nest))
+    widths = tuple(sorted((b.name, b.dtype.bits) for b in buffers.values()))
+    return _nest_schedule(nest, widths, target)
+
+
+@lru_cache(maxsize=4096)
+def _nest_schedule(nest: Nest, widths: tuple[tuple[str, int], ...], target: Target) -> Schedule:
+    facts = analyse(nest, dict(widths))
+    choice = choose_registers(facts, Limits(single=free_forms(nest)), target)
+    return build_schedule(facts, choice, target)
+
+
+def _loop_order(nest: Nest) -> tuple[str, ...]:
+    facts = analyse(nest)
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    ordered = [d for d, _ in nest.dims if d in facts.ordered and d not in facts.reduced]
+    reduced = [d for d, _ in nest.dims if d in facts.reduced]
+    return (*kept, *ordered, *reduced)
+
+
+# ---- from lanes and tile to a Schedule
+
+
+def build_schedule(
+    facts: Facts, choice: Choice, target: Target, streaming: bool = False
+) -> Schedule:
+    """Order the loops, unroll the innermost and put the pieces together."""
+    unroll, tiled = _unrolling(facts, choice)
+    steps = dict(choice.steps)
+    lanes = {p.dim: p.count for p in choice.lanes}
+    for p in unroll:
+        tile_count = next((t.count for t in tiled if t.dim == p.dim), 1)
+        steps[p.dim] = p.count * lanes.get(p.dim, 1) * tile_count
+    loops = [d for d in _ordered_loops(facts, choice) if steps.get(d, 1) < facts.extents[d]]
+    return Schedule(
+        lanes=choice.lanes,
+        tile=tiled,
+        unroll=unroll,
+        loops=tuple(loops),
+        copies=_copies(facts, choice, unroll),
+        streaming=streaming,
+    )
+
+
+def _is_map(facts: Facts, choice: Choice) -> bool:
+    return not (facts.reduced | facts.carried) - choice.unrolled
+
+
+def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Pieces to unroll in the innermost loop, and the register tile that is left."""
+    inner = tuple(Piece(d, facts.extents[d]) for d in sorted(choice.unrolled))
+    if _is_map(facts, choice):
+        kept_whole = [p for p in choice.tile if p.dim in facts.reduced]
+        free = [p for p in choice.tile if p.dim not in facts.reduced]
+        return (*free, *inner), tuple(kept_whole)
+    last = _innermost(facts, choice)
+    if last is None:
+        return inner, choice.tile
+    lanes = {p.dim: p.count for p in choice.lanes}
+    vectors = -(-facts.extents[last] // lanes.get(last, 1))
+    busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
+    copies = choice.copies
+    fits = [
+        t
+        for t in range(1, 17)
+        if (vectors % t == 0 or (lanes.get(last) and t <= 4 and t < vectors))
+        and (t * busy <= MOST_UNROLL or t == 1)
+    ]
+    good = [t for t in fits if t % copies == 0] or fits
+    count = max(good) if vectors <= 16 or busy * max(good) <= MOST_UNROLL else 1
+    count = min(count, max(4, copies)) if vectors > 16 else count
+    pieces = (Piece(last, count),) if count > 1 else ()
+    return (*pieces, *inner), choice.tile
+
+
+def _innermost(facts: Facts, choice: Choice) -> str | None:
+    """The reduced dim of the innermost loop, where it can be unrolled."""
+    bounded = {b.dim for b in facts.nest.bounds}
+    loops = _ordered_loops(facts, choice)
+    if not loops or loops[-1] not in facts.reduced - choice.unrolled or loops[-1] in bounded:
+        return None
+    return loops[-1] if facts.extents[loops[-1]] > 1 else None
+
+
+def _copies(facts: Facts, choice: Choice, unroll: Sequence[Piece]) -> int:
+    last = _innermost(facts, choice)
+    count = next((p.count for p in unroll if p.dim == last), 1)
+    return math.gcd(choice.copies, count) if choice.copies > 1 else 1
+
+
+def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
+    """Every dim, outer first: kept ones, ordered ones, then reduced ones."""
+    lanes = [p.dim for p in choice.lanes]
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    far = {d: _reach(facts.stores or facts.loads, d) for d in kept}
+    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -far[d])
+    columns = sorted((d for d in kept if d in lanes), key=lambda d: -far[d])
+    outer = [*rows, *columns] if _is_map(facts, choice) else [*columns, *rows]
+    ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
+    return [*outer, *ordered, *_reduction_order(facts, choice)]
+
+
+def _reach(accesses: Sequence[Access], dim: str) -> int:
+    return max((abs(a.stride(dim)) for a in accesses), default=0)
+
+
+def _reduction_order(facts: Facts, choice: Choice) -> list[str]:
+    """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it."""
+    lanes = {p.dim for p in choice.lanes}
+    rows = [
+        a
+        for a in facts.loads
+        if a.dims & facts.reduced
+        and lane_kind(a.strides, a.loose, choice.lanes) == "splat"
+        and a.ref not in choice.packed
+    ]
+    chosen = rows or facts.loads
+    order = [d for d, _ in facts.nest.dims if d in facts.reduced]
+    order.sort(key=lambda d: (d in facts.nested, d in lanes, -_reach(chosen, d)))
+    bounds = {b.dim: {d for f in (*b.lo, *b.hi) for d in f.dims} for b in facts.nest.bounds}
+    out: list[str] = []
+    while order:
+        ready = [d for d in order if not bounds.get(d, set()) & set(order) - {d}]
+        out.append((ready or order)[0])
+        order.remove(out[-1])
+    return out
+
+
+# ---- kernels of one nest
+
+
+def _whole(chain: Chain, target: Target) -> Scheduled:
+    """Choose everything for a kernel that is one nest."""
+    buffers = {b.name: b for b in chain.kernel.params}
+    bits = {b.name: b.dtype.bits for b in buffers.values()}
+    nest = merge_dims(drop_unit_dims(chain.nest))
+    facts, choice = _best_form(nest, bits, target)
+    chain = chain.with_nest(facts.nest)
+    if not facts.extents:
+        return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
+    chain = _tile_loops(chain, facts, choice)
+    before: list[Kernel] = []
+    temporaries: list[Buffer] = []
+    for number, ref in enumerate(choice.packed):
+        name = f"{chain.kernel.name}_packed{number}"
+        width = width_of(facts, target)
+        packed = pack_ahead(chain, ref, _packed_order(facts, choice, ref), name, width)
+        chain = packed.chain
+        assert packed.kernel is not None
+        before.append(_packing(packed.kernel, target))
+        temporaries.append(packed.buffer)
+    order = _task_order(chain, facts, choice)
+    chain = spread(chain, free_units(chain, order, choice.steps), task_goal(choice.cycles))
+    final = analyse(chain.nest, bits)
+    streaming = _streams(facts, choice, target)
+    schedule = build_schedule(final, choice, target, streaming)
+    kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
+    return Scheduled((*before, kernel), tuple(temporaries))
+
+
+def _best_form(nest: Nest, bits: dict[str, int], target: Target) -> tuple[Facts, Choice]:
+    """With guards as bounds of the reduction, or as they are: what costs less."""
+    forms = list(dict.fromkeys((guards_to_bounds(nest), nest)))
+    best: tuple[Facts, Choice] | None = None
+    for form in forms:
+        facts = analyse(form, bits)
+        limits = Limits(single=free_forms(form), may_pack=True, clipped=may_repeat(form))
+        choice = choose_registers(facts, limits, target)
+        if best is None or choice.cycles < best[1].cycles:
+            best = facts, choice
+    assert best is not None
+    return best
+
+
+def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
+    """Loops over register tiles that the nest cannot express: panels, and remainders moved back."""
+    if _is_map(facts, choice) or not may_repeat(chain.nest):
+        return chain
+    lanes = [p.dim for p in choice.lanes if p.dim in facts.kept]
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    columns = sorted((d for d in kept if d in lanes), key=lambda d: -_reach(facts.stores, d))
+    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -_reach(facts.stores, d))
+    open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
+    panels = {d for a in facts.loads if a.ref in choice.packed for d in a.dims if d in lanes}
+    uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
+    if _tile_cycles(facts, choice) < SMALL_TILE:
+        uneven = set()
+    outside = panels | uneven | (set(columns) if uneven & set(rows) else set())
+    for dim in open_:
+        if dim in outside:
+            chain = tile(chain, dim, choice.step(dim))
+    return chain
+
+
+def _tile_cycles(facts: Facts, choice: Choice) -> float:
+    number = math.prod(-(-facts.extents[d] // choice.step(d)) for d in facts.kept)
+    return choice.cycles / max(1, number)
+
+
+def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
+    """Order of a packed operand's nest dims: kept rows, reduced dims, then the lanes."""
+    access = next(a for a in facts.loads if a.ref == ref)
+    lanes = [p.dim for p in choice.lanes]
+    tiled = [p.dim for p in choice.tile if p.dim not in lanes]
+    rows = [d for d in facts.kept if d in access.dims and d not in lanes]
+    far = [d for d in rows if d not in tiled]
+    near = [d for d in rows if d in tiled]
+    reduced = [d for d in _reduction_order(facts, choice) if d in access.dims]
+    return [*far, *reduced, *near, *(d for d in lanes if d in access.dims)]
+
+
+def _packing(kernel: Kernel, target: Target) -> Kernel:
+    """Grid and schedule of a packing kernel."""
+    chain = chain_of(kernel)
+    assert chain is not None
+    if not chain.levels:
+        return _whole(chain, target).kernels[-1]
+    bits = {b.name: b.dtype.bits for b in kernel.params}
+    facts = analyse(chain.nest, bits)
+    choice = choose_registers(facts, Limits(), target)
+    loops = [v.dim for v in chain.levels if isinstance(v, Loop)]
+    cycles = choice.cycles * math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
+    chain = spread(chain, free_units(chain, loops, {}), min(16, task_goal(cycles)))
+    schedule = build_schedule(analyse(chain.nest, bits), choice, target)
+    return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
+
+
+def _task_order(chain: Chain, facts: Facts, choice: Choice) -> list[str]:
+    """Dims and loops to spread over tasks: rows first, farthest outermost, then columns."""
+    lanes = {p.dim for p in choice.lanes}
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    kept.sort(key=lambda d: (d in lanes, -_reach(facts.stores, d)))
+    out: list[str] = []
+    loops = {v.dim for v in chain.levels}
+    for dim in kept:
+        outer = f"{dim}_o"
+        out.append(outer if outer in loops else dim)
+    return out
+
+
+def _streams(facts: Facts, choice: Choice, target: Target) -> bool:
+    """Whether stores bypass the cache: whole vectors, and more than the cache holds."""
+    lanes = {p.dim for p in choice.lanes}
+    width = math.prod(p.count for p in choice.lanes)
+    for store in facts.stores:
+        size = math.prod(facts.extents[d] for d in store.dims) * store.bits // 8
+        kind = lane_kind(store.strides, store.loose, choice.lanes)
+        steps = [s for d, s in store.strides.items() if d not in lanes]
+        aligned = all(s % width == 0 for s in steps) and store.at.form.const % width == 0
+        if size <= target.l3 // 2 or kind != "unit" or not aligned or store.combines:
+            return False
+        if any(facts.extents[d] % width for d in lanes):
+            return False
+    return bool(facts.stores)

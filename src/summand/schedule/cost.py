@@ -1,0 +1,368 @@
+"""The cost model: cycles of a nest for given lanes and register tile, and of whole kernels.
+
+    cycles = tiles * (steps * max(arithmetic, loads, latency) + epilogue)     of one nest
+    cycles = max(sum of nests, bytes / bandwidth)                              of a kernel
+
+Everything is counted in vector operations of one core. Values are grouped by the tiled dims that
+they vary along, so that scoring one register tile is a handful of multiplications.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from summand.ir.prims import PRIMS
+from summand.loops.nodes import Apply, Carry, Const, Fold, Load, Piece, Position
+from summand.options import Target
+from summand.schedule.accesses import Access, Facts, address_refs, operands
+
+ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
+HORIZONTAL = 9.0  # to add up the lanes of one vector
+FREE = ("stop_gradient", "barrier", "real", "convert")
+BITWISE = ("and", "or", "xor", "not")
+
+
+def lane_kind(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence[Piece]) -> str:
+    """How one vector of an operand lies in memory: splat, unit, reverse, chunk, window, gather."""
+    moving = [p for p in lanes if p.count > 1]
+    if any(p.dim in loose for p in moving):
+        return "gather"
+    if all(strides.get(p.dim, 0) == 0 for p in moving):
+        return "splat"
+    run, expected, unbroken = 1, 1, True
+    for piece in reversed(moving):
+        unbroken = unbroken and strides.get(piece.dim, 0) == expected
+        expected *= piece.count
+        if unbroken:
+            run = expected
+    total = math.prod(p.count for p in moving)
+    if run >= total:
+        return "unit"
+    if len(moving) == 1 and strides.get(moving[0].dim, 0) == -1:
+        return "reverse"
+    span = sum((p.count - 1) * abs(strides.get(p.dim, 0)) for p in moving)
+    if span < 3 * total and any(strides.get(p.dim, 0) == 0 for p in moving):
+        return "window"
+    return "chunk" if run >= 4 else "gather"
+
+
+def load_cycles(kind: str, lanes: int) -> float:
+    """Load slots of one vector."""
+    match kind:
+        case "splat":
+            return 0.5
+        case "unit":
+            return 1.0
+        case "reverse":
+            return 2.0
+        case "window":
+            return 3.0
+        case "chunk":
+            return lanes / 4
+        case _:
+            return 1.3 * lanes
+
+
+def store_cycles(kind: str, lanes: int) -> float:
+    """Cycles to store one vector."""
+    match kind:
+        case "splat" | "unit":
+            return 1.0
+        case "reverse":
+            return 2.0
+        case "chunk":
+            return lanes / 4 + 1
+        case _:
+            return 1.6 * lanes
+
+
+def _has_fused_reader(facts: Facts, ref: int, readers: Sequence[Sequence[int]]) -> bool:
+    """A product whose only reader adds it (a sum, an add, a sub) costs nothing: it is an FMA."""
+    code = facts.nest.code
+    if len(readers[ref]) != 1:
+        return False
+    reader = code[readers[ref][0]]
+    match reader:
+        case Fold():
+            return reader.combine.fn == "add" and reader.dtype.is_float
+        case Apply():
+            return reader.fn in ("add", "sub") and reader.dtype.is_float
+        case _:
+            return False
+
+
+def readers_of(facts: Facts) -> list[list[int]]:
+    """For each value, the instructions that read it."""
+    out: list[list[int]] = [[] for _ in facts.nest.code]
+    for ref, instr in enumerate(facts.nest.code):
+        for arg in operands(instr):
+            out[arg].append(ref)
+    return out
+
+
+def operation_slots(facts: Facts, ref: int, readers: Sequence[Sequence[int]]) -> float:
+    """Arithmetic slots of one vector of value `ref` (loads are counted elsewhere)."""
+    match facts.nest.code[ref]:
+        case Apply(fn, args, dtype):
+            if fn in FREE and (fn != "convert" or dtype == facts.nest.code[args[0]].dtype):
+                return 0.0
+            if fn == "mul" and dtype.is_float and _has_fused_reader(facts, ref, readers):
+                return 0.0
+            if fn in BITWISE and dtype.kind == "bool":
+                return 0.25
+            return PRIMS[fn].flops
+        case Fold(combine):
+            if combine.fn is not None:
+                return PRIMS[combine.fn].flops
+            return sum(PRIMS[i.fn].flops for i in combine.code if isinstance(i, Apply))
+        case Position():
+            return 1.0
+        case _:
+            return 0.0
+
+
+def widest_bits(facts: Facts) -> int:
+    """Bits of the widest floating type that the nest computes with."""
+    return max((i.dtype.bits for i in facts.nest.code if i.dtype.is_float), default=32)
+
+
+@dataclass(slots=True)
+class Group:
+    """Costs for each point of the tile, of all values that vary along the same tiled dims."""
+
+    slots: float = 0.0  # each reduction step
+    loads: float = 0.0
+    vectors: float = 0.0  # registers of vectors loaded in each step
+    sums: float = 0.0  # accumulators and carried states
+    hoisted: float = 0.0  # registers of vectors that stay for the whole tile
+    epilogue: float = 0.0  # cycles once for each tile
+
+
+@dataclass(slots=True)
+class Model:
+    """A nest's costs for one choice of lanes."""
+
+    dims: tuple[str, ...]  # dims that a tile may extend
+    groups: tuple[tuple[tuple[int, ...], Group], ...]
+    steps: int  # reduction steps of one tile
+    latency: float  # cycles of one link of the chain, if nothing hides it
+    single: bool  # a carried chain: more copies of accumulators do not help
+    working: int  # registers for temporaries
+    overhead: float = 0.0  # cycles once: packing
+    packed: tuple[int, ...] = ()
+    extents: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Cycles of one register tile, and what they are made of."""
+
+    cycles: float
+    accumulators: int
+    registers: float
+    copies: int
+
+
+def score(model: Model, counts: Sequence[int], target: Target) -> Score:
+    """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
+    slots = loads = sums = vectors = hoisted = epilogue = 0.0
+    for dims, group in model.groups:
+        n = 1
+        for d in dims:
+            n *= counts[d]
+        slots += n * group.slots
+        loads += n * group.loads
+        sums += n * group.sums
+        vectors += n * group.vectors
+        hoisted += n * group.hoisted
+        epilogue += n * group.epilogue
+    per_cycle = target.fma_per_cycle
+    copies = 1
+    chain = model.latency
+    if chain and not model.single and 0 < sums < chain * per_cycle:
+        room = int((target.registers - 2 - vectors) // max(1.0, sums))
+        copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
+    registers = sums * copies + vectors + hoisted + model.working
+    step = max(
+        slots / per_cycle, loads / max(1.0, per_cycle), chain / copies if model.steps > 1 else 0
+    )
+    spill = max(0.0, registers - target.registers) * 2.0
+    cycles = model.steps * (step + spill) + epilogue / per_cycle + ENTRY
+    if model.steps > 1:
+        cycles += chain + (copies - 1) * sums
+    return Score(cycles, int(sums), registers, copies)
+
+
+def build_model(
+    facts: Facts,
+    lanes: Sequence[Piece],
+    unrolled: frozenset[str],
+    tileable: Sequence[str],
+    target: Target,
+    packed: frozenset[int] = frozenset(),
+) -> Model:
+    """Count what every value of the nest costs, with these lanes."""
+    return _Counter(facts, tuple(lanes), unrolled, tuple(tileable), target, packed).model()
+
+
+class _Counter:
+    """Collects the groups of a `Model`."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        lanes: tuple[Piece, ...],
+        unrolled: frozenset[str],
+        tileable: tuple[str, ...],
+        target: Target,
+        packed: frozenset[int],
+    ) -> None:
+        self.facts, self.lanes, self.unrolled, self.tileable = facts, lanes, unrolled, tileable
+        self.target, self.packed = target, packed
+        self.readers = readers_of(facts)
+        self.width = math.prod(p.count for p in lanes)
+        self.lane_dims = frozenset(p.dim for p in lanes)
+        self.looped = (facts.reduced | facts.carried) - unrolled
+        self.groups: dict[frozenset[str], Group] = {}
+        self.vector = target.vector_bytes * 8
+
+    def group(self, deps: frozenset[str]) -> tuple[Group, float]:
+        """The group of values that vary along `deps`, and how often each is repeated by unrolling."""
+        key = deps & frozenset(self.tileable)
+        repeat = math.prod(self.facts.extents[d] for d in deps & self.unrolled if d not in key)
+        return self.groups.setdefault(key, Group()), float(repeat)
+
+    def wide(self, bits: int) -> float:
+        """Registers that one vector of this element width takes."""
+        return max(1.0, self.width * bits / self.vector)
+
+    def model(self) -> Model:
+        """The model."""
+        for ref in range(len(self.facts.nest.code)):
+            self._value(ref)
+        for access in self.facts.loads:
+            self._load(access)
+        for access in self.facts.stores:
+            self._store(access)
+        position = {d: q for q, d in enumerate(self.tileable)}
+        groups = tuple(
+            (tuple(sorted(position[d] for d in key)), g)
+            for key, g in sorted(self.groups.items(), key=lambda kv: sorted(kv[0]))
+        )
+        steps = 1
+        for d in self.looped:
+            steps *= -(-self.facts.extents[d] // self._lane_count(d))
+        heavy = any(isinstance(i, Apply) and PRIMS[i.fn].flops >= 8 for i in self.facts.nest.code)
+        latency, single = self._latency()
+        return Model(
+            self.tileable,
+            groups,
+            steps,
+            latency,
+            single,
+            6 if heavy else 1,
+            extents=self.facts.extents,
+        )
+
+    def _lane_count(self, dim: str) -> int:
+        return math.prod(p.count for p in self.lanes if p.dim == dim)
+
+    def _value(self, ref: int) -> None:
+        instr = self.facts.nest.code[ref]
+        deps = self.facts.deps[ref]
+        group, repeat = self.group(deps)
+        slots = operation_slots(self.facts, ref, self.readers) * self.wide(instr.dtype.bits)
+        match instr:
+            case Fold():
+                arg = self.facts.deps[instr.args[0]]
+                inner, often = self.group(arg)
+                if frozenset(instr.dims) & self.looped:
+                    inner.slots += slots * often
+                    group.sums += repeat * len(instr.args) * self.wide(instr.dtype.bits)
+                    if self.lane_dims & frozenset(instr.dims):
+                        group.epilogue += HORIZONTAL * repeat
+                elif deps & self.looped:
+                    inner.slots += slots * often
+                else:
+                    inner.epilogue += slots * often
+            case Carry():
+                group.sums += repeat * self.wide(instr.dtype.bits)
+            case _ if deps & self.looped:
+                group.slots += slots * repeat
+            case _:
+                group.epilogue += slots * repeat
+                if slots and self._read_in_loop(ref):
+                    group.hoisted += repeat
+
+    def _read_in_loop(self, ref: int) -> bool:
+        return any(self.facts.deps[r] & self.looped for r in self.readers[ref]) or any(
+            isinstance(self.facts.nest.code[r], Fold) for r in self.readers[ref]
+        )
+
+    def _load(self, access: Access) -> None:
+        group, repeat = self.group(self.facts.deps[access.ref])
+        kind = lane_kind(access.strides, access.loose, self.lanes)
+        if access.ref in self.packed:
+            kind = "unit"
+        cycles = load_cycles(kind, self.width) * self.wide(access.bits)
+        if access.guarded and access.ref not in self.packed:
+            cycles += 2.0 if access.guarded & self.lane_dims else 1.5
+        if address_refs(access.at):
+            cycles += 1.0
+        shuffled = 1.0 if kind == "window" else 0.0
+        if self.facts.deps[access.ref] & self.looped:
+            group.loads += cycles * repeat
+            group.slots += shuffled * repeat
+            if kind != "splat":
+                group.vectors += repeat * self.wide(access.bits)
+        else:
+            group.epilogue += cycles * repeat
+            if self._read_in_loop(access.ref) and kind != "splat":
+                group.hoisted += repeat * self.wide(access.bits)
+
+    def _store(self, access: Access) -> None:
+        deps = self.facts.deps[access.ref] | access.dims
+        group, repeat = self.group(deps)
+        kind = lane_kind(access.strides, access.loose, self.lanes)
+        cycles = store_cycles(kind, self.width) * self.wide(access.bits)
+        if access.combines:
+            cycles += load_cycles(kind, self.width) + 1
+        if access.guarded:
+            cycles += 2.0
+        if deps & self.looped:
+            group.slots += cycles * repeat
+        else:
+            group.epilogue += cycles * repeat
+
+    def _latency(self) -> tuple[float, bool]:
+        code = self.facts.nest.code
+        each = float(self.target.fma_latency)
+        carries = [r for r, i in enumerate(code) if isinstance(i, Carry)]
+        if carries:
+            return each * max(self._chain(r) for r in carries), True
+        folds = [i for i in code if isinstance(i, Fold) and frozenset(i.dims) & self.looped]
+        if not folds:
+            return 0.0, False
+        depth = max(
+            1 if f.combine.fn else sum(isinstance(i, Apply) for i in f.combine.code) for f in folds
+        )
+        return each * depth, not all(f.combine.commutative for f in folds)
+
+    def _chain(self, carry: int) -> float:
+        """Operations on the longest path from a carry to its own next value."""
+        code = self.facts.nest.code
+        instr = code[carry]
+        if not isinstance(instr, Carry):
+            return 0.0
+        depth: dict[int, float] = {carry: 0.0}
+        for ref in range(len(code)):
+            if isinstance(code[ref], Carry | Const | Load):
+                continue
+            below = [depth[a] for a in operands(code[ref]) if a in depth]
+            if below:
+                fn = code[ref]
+                cost = PRIMS[fn.fn].flops if isinstance(fn, Apply) else 1.0
+                depth[ref] = max(below) + max(1.0, cost)
+        return max(1.0, depth.get(instr.next, 1.0))

@@ -1,0 +1,464 @@
+"""Moves: rewrites of kernels that keep what is computed and change only order and addresses.
+
+    nest q=1000 …  y[q]                    tile q by 64
+    loop q_o=16                            ->  every tile is whole: the last one is moved back
+      let q_b = clip(64*q_o, 0, 936)           and recomputes a few elements
+        nest q=64 …  y[q_b + q]
+
+Each move is a pure function and checks that it is legal; an illegal one is a fault of the caller.
+Most work on a `Chain`: one nest inside loops. Dims keep their names inside the nest; the new outer
+dims get fresh ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.loops.nodes import (
+    Address,
+    Apply,
+    Bound,
+    Carry,
+    Fold,
+    Guard,
+    Instr,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Nest,
+    Position,
+    Stmt,
+    Store,
+    When,
+)
+from summand.schedule.accesses import address_dims
+
+Level = Loop | Let  # with an empty body: only the head
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A kernel that is one nest inside `levels` (outer first), after `before`."""
+
+    kernel: Kernel
+    levels: tuple[Level, ...]
+    nest: Nest
+    before: tuple[Stmt, ...] = ()  # runs at the start of the task (packing into scratch)
+
+    def kernel_of(self) -> Kernel:
+        """The kernel with its body put together."""
+        body: tuple[Stmt, ...] = (self.nest,)
+        for level in reversed(self.levels):
+            body = (replace(level, body=body),)
+        return replace(self.kernel, body=(*self.before, *body))
+
+    def fresh(self, stem: str) -> str:
+        """A dim name that the kernel does not use."""
+        used = {d for d, _ in self.kernel.grid} | {level.dim for level in self.levels}
+        used |= {d for d, _ in self.nest.dims}
+        number, name = 0, stem
+        while name in used:
+            number += 1
+            name = f"{stem}{number}"
+        return name
+
+    def with_nest(self, nest: Nest) -> Chain:
+        """The same loops around another nest."""
+        return replace(self, nest=nest)
+
+
+def chain_of(kernel: Kernel) -> Chain | None:
+    """The chain that a kernel is, or None where it has several nests."""
+    levels: list[Level] = []
+    body = kernel.body
+    while len(body) == 1:
+        stmt = body[0]
+        match stmt:
+            case Nest():
+                return Chain(kernel, tuple(levels), stmt)
+            case Loop() | Let():
+                levels.append(replace(stmt, body=()))
+                body = stmt.body
+            case When():
+                return None
+            case _:
+                assert_never(stmt)
+    return None
+
+
+# ---- putting forms in place of dims
+
+
+def in_address(at: Address, values: Mapping[str, Form]) -> Address:
+    """An address with forms in place of dims."""
+    guards = tuple(Guard(g.form.substitute(values), g.size, g.dynamic) for g in at.guards)
+    return Address(at.form.substitute(values), at.dynamic, guards)
+
+
+def _in_instr(instr: Instr, values: Mapping[str, Form]) -> Instr:
+    match instr:
+        case Position():
+            return replace(instr, form=instr.form.substitute(values))
+        case Load():
+            return replace(instr, at=in_address(instr.at, values))
+        case _:
+            return instr
+
+
+def substitute(nest: Nest, values: Mapping[str, Form]) -> Nest:
+    """A nest with forms in place of dims, everywhere that it reads them."""
+    return replace(
+        nest,
+        code=tuple(_in_instr(i, values) for i in nest.code),
+        stores=tuple(replace(s, at=in_address(s.at, values)) for s in nest.stores),
+        bounds=tuple(
+            Bound(
+                b.dim,
+                tuple(f.substitute(values) for f in b.lo),
+                tuple(f.substitute(values) for f in b.hi),
+            )
+            for b in nest.bounds
+        ),
+    )
+
+
+def _with_extent(nest: Nest, dim: str, extent: int) -> Nest:
+    dims = tuple((d, extent if d == dim else n) for d, n in nest.dims)
+    return replace(nest, dims=dims)
+
+
+# ---- legality
+
+
+def nests_of(body: Iterable[Stmt]) -> list[Nest]:
+    """All nests of a body, in order."""
+    out: list[Nest] = []
+    for stmt in body:
+        match stmt:
+            case Nest():
+                out.append(stmt)
+            case Loop() | Let() | When():
+                out += nests_of(stmt.body)
+            case _:
+                assert_never(stmt)
+    return out
+
+
+def may_repeat(nest: Nest) -> bool:
+    """Whether computing a point twice gives the same memory: nothing combines, nothing in place."""
+    stored = {s.buffer for s in nest.stores}
+    loaded = {i.buffer for i in nest.code if isinstance(i, Load)}
+    return not stored & loaded and all(s.combine is None for s in nest.stores)
+
+
+def folded_dims(nest: Nest) -> frozenset[str]:
+    """Dims that some fold of the nest folds away."""
+    return frozenset(d for i in nest.code if isinstance(i, Fold) for d in i.dims)
+
+
+def sequential_dims(nest: Nest) -> frozenset[str]:
+    """Dims whose positions run in order."""
+    return frozenset(nest.ordered) | {i.dim for i in nest.code if isinstance(i, Carry)}
+
+
+def is_free(nest: Nest, dim: str) -> bool:
+    """Whether pieces of `dim` may run as independent tasks, in any order."""
+    if dim in folded_dims(nest) or dim in sequential_dims(nest) or not nest.stores:
+        return False
+    if may_repeat(nest):
+        return True
+    return all(_apart(nest, s, dim) for s in nest.stores)
+
+
+def _apart(nest: Nest, store: Store, dim: str) -> bool:
+    """Whether two positions of `dim` never store to one element (nor load what another stores)."""
+    stride = abs(store.at.form.coefficient(dim))
+    if not stride or store.at.dynamic or not store.at.form.is_affine:
+        return False
+    extents = nest.extents
+    below = 0
+    for atom, factor in store.at.form.terms:
+        if isinstance(atom, str) and atom != dim and abs(factor) <= stride:
+            below += abs(factor) * (extents.get(atom, 1) - 1)
+    if below >= stride:
+        return False
+    same = [i for i in nest.code if isinstance(i, Load) and i.buffer == store.buffer]
+    return all(i.at.form == store.at.form and not i.at.dynamic for i in same)
+
+
+# ---- tiling and parallel loops
+
+
+def tile(chain: Chain, dim: str, size: int) -> Chain:
+    """Loop over pieces of `size` positions of a kept dim; the piece stays in the nest as `dim`.
+
+    Where `size` does not divide the extent the last piece is moved back: only for nests that may
+    repeat points.
+    """
+    extent = chain.nest.extents[dim]
+    if not 0 < size <= extent:
+        raise InternalError(f"schedule: tile of {size} positions along {dim}={extent}")
+    if dim in folded_dims(chain.nest) or dim in sequential_dims(chain.nest):
+        raise InternalError(f"schedule: {dim} is folded or ordered and cannot be tiled")
+    if size == extent:
+        return chain
+    outer = chain.fresh(f"{dim}_o")
+    start = Form.of(outer) * size
+    levels: list[Level] = [*chain.levels, Loop(outer, -(-extent // size), ())]
+    if extent % size:
+        if not may_repeat(chain.nest):
+            raise InternalError(f"schedule: {size} does not divide {dim}={extent}")
+        origin = chain.fresh(f"{dim}_b")
+        levels.append(Let(origin, start, 0, extent - size, ()))
+        start = Form.of(origin)
+    nest = _with_extent(substitute(chain.nest, {dim: start + dim}), dim, size)
+    return replace(chain, levels=tuple(levels), nest=nest)
+
+
+def parallelise(chain: Chain, dim: str, block: int = 1) -> Chain:
+    """Move a loop into the grid, `block` of its steps to a task."""
+    where = [q for q, v in enumerate(chain.levels) if isinstance(v, Loop) and v.dim == dim]
+    if not where:
+        raise InternalError(f"schedule: {dim} is not a loop of this kernel")
+    loop = chain.levels[where[0]]
+    assert isinstance(loop, Loop)
+    grid = chain.kernel.grid
+    levels = list(chain.levels)
+    if block == 1:
+        levels.pop(where[0])
+        kernel = replace(chain.kernel, grid=(*grid, (dim, loop.extent)))
+        return replace(chain, kernel=kernel, levels=tuple(levels))
+    if not 0 < block <= loop.extent:
+        raise InternalError(f"schedule: {block} steps of loop {dim}={loop.extent} to a task")
+    outer = chain.fresh(f"{dim}g")
+    start = Form.of(outer) * block
+    count = -(-loop.extent // block)
+    new: list[Level] = []
+    if loop.extent % block:
+        if not may_repeat(chain.nest):
+            raise InternalError(f"schedule: {block} does not divide loop {dim}={loop.extent}")
+        origin = chain.fresh(f"{dim}b")
+        new.append(Let(origin, start, 0, loop.extent - block, ()))
+        start = Form.of(origin)
+    value = {dim: start + dim}
+    below = [_in_level(v, value) for v in levels[where[0] + 1 :]]
+    levels = [*levels[: where[0]], *new, Loop(dim, block, ()), *below]
+    kernel = replace(chain.kernel, grid=(*grid, (outer, count)))
+    return replace(chain, kernel=kernel, levels=tuple(levels), nest=substitute(chain.nest, value))
+
+
+def _in_level(level: Level, values: Mapping[str, Form]) -> Level:
+    if isinstance(level, Let):
+        return replace(level, form=level.form.substitute(values))
+    return level
+
+
+def absorb(chain: Chain) -> Chain:
+    """Take whole loops back into the nest where no `Let` needs them: loop q=4, nest r=8 -> nest q r."""
+    levels = list(chain.levels)
+    nest = chain.nest
+    while levels and isinstance(levels[-1], Loop):
+        loop = levels.pop()
+        nest = replace(nest, dims=((loop.dim, loop.extent), *nest.dims))
+    return replace(chain, levels=tuple(levels), nest=nest)
+
+
+# ---- dims that every access walks as one
+
+
+def _joint_forms(nest: Nest) -> list[Form]:
+    forms: list[Form] = []
+    for instr in nest.code:
+        if isinstance(instr, Load):
+            forms.append(instr.at.form)
+            forms += [g.form for g in instr.at.guards]
+        elif isinstance(instr, Position):
+            forms.append(instr.form)
+    for store in nest.stores:
+        forms.append(store.at.form)
+        forms += [g.form for g in store.at.guards]
+    for bound in nest.bounds:
+        forms += [*bound.lo, *bound.hi]
+    return forms
+
+
+def _quasi_dims(form: Form) -> frozenset[str]:
+    out: frozenset[str] = frozenset()
+    for atom, _ in form.terms:
+        if not isinstance(atom, str):
+            out |= atom.form.dims
+    return out
+
+
+def merge_dims(nest: Nest) -> Nest:
+    """Merge pairs of dims that all forms walk as one: x[64*i + j], j < 64 becomes x[j], j < 64*n.
+
+    Both must be folded by the same folds (or none); carried, ordered and bounded dims stay.
+    """
+    fixed = sequential_dims(nest) | {b.dim for b in nest.bounds}
+    for form in _joint_forms(nest):
+        fixed |= _quasi_dims(form)
+    while True:
+        pair = _mergeable(nest, fixed)
+        if pair is None:
+            return nest
+        nest = _merge(nest, *pair)
+
+
+def _mergeable(nest: Nest, fixed: frozenset[str]) -> tuple[str, str] | None:
+    forms = list(dict.fromkeys(_joint_forms(nest)))
+    strides = [{a: c for a, c in f.terms if isinstance(a, str)} for f in forms]
+    folds = [frozenset(i.dims) for i in nest.code if isinstance(i, Fold)]
+    for outer, many in nest.dims:
+        if outer in fixed or many == 0:
+            continue
+        for inner, count in nest.dims:
+            if inner == outer or inner in fixed or count == 0:
+                continue
+            if any((outer in f) != (inner in f) for f in folds):
+                continue
+            if all(s.get(outer, 0) == count * s.get(inner, 0) for s in strides):
+                return outer, inner
+    return None
+
+
+def _merge(nest: Nest, outer: str, inner: str) -> Nest:
+    extents = nest.extents
+    merged = tuple((d, n * extents[outer] if d == inner else n) for d, n in nest.dims if d != outer)
+    code = tuple(
+        replace(i, dims=tuple(d for d in i.dims if d != outer)) if isinstance(i, Fold) else i
+        for i in nest.code
+    )
+    return substitute(replace(nest, dims=merged, code=code), {outer: Form()})
+
+
+def drop_unit_dims(nest: Nest) -> Nest:
+    """Dims of extent 1 vanish (those that are folded, carried or ordered stay)."""
+    keep = folded_dims(nest) | sequential_dims(nest) | {b.dim for b in nest.bounds}
+    gone = [d for d, n in nest.dims if n == 1 and d not in keep]
+    if not gone:
+        return nest
+    rest = tuple(x for x in nest.dims if x[0] not in gone)
+    return substitute(replace(nest, dims=rest), {d: Form() for d in gone})
+
+
+# ---- guards that become bounds of the reduction
+
+_ANNIHILATES = {("add", "mul"): 0, ("max", "add"): float("-inf"), ("min", "add"): float("inf")}
+
+
+def guards_to_bounds(nest: Nest) -> Nest:
+    """Where a guard's fill makes the summand the fold's identity, bound the folded dim instead.
+
+    fold add {k} (load x[y + k - 1] if 0 <= y + k - 1 < n else 0) * w[k]
+    ->  bound 1 - y <= k < n + 1 - y, and the load needs no guard
+    """
+    code = list(nest.code)
+    bounds = {b.dim: b for b in nest.bounds}
+    for ref, instr in enumerate(nest.code):
+        if not isinstance(instr, Load) or not instr.at.guards:
+            continue
+        fold = _absorbing_fold(nest, ref)
+        if fold is None:
+            continue
+        left = []
+        for guard in instr.at.guards:
+            found = _bound_of(guard, fold, nest, bounds)
+            if found is None:
+                left.append(guard)
+                continue
+            old = bounds.get(found.dim, Bound(found.dim))
+            lo = tuple(dict.fromkeys((*old.lo, *found.lo)))
+            hi = tuple(dict.fromkeys((*old.hi, *found.hi)))
+            bounds[found.dim] = Bound(found.dim, lo, hi)
+        code[ref] = replace(instr, at=replace(instr.at, guards=tuple(left)))
+    return replace(nest, code=tuple(code), bounds=tuple(bounds.values()))
+
+
+def _absorbing_fold(nest: Nest, ref: int) -> Fold | None:
+    """The fold that alone sees value `ref`, through ops that keep its fill the fold's identity."""
+    load = nest.code[ref]
+    assert isinstance(load, Load)
+    at = ref
+    while True:
+        found = [q for q, i in enumerate(nest.code) if at in _args(i)]
+        if len(found) != 1 or any(s.value == at for s in nest.stores):
+            return None
+        reader = nest.code[found[0]]
+        match reader:
+            case Fold(combine, _, args) if len(args) == 1 and combine.fn is not None:
+                through = {"add": "mul", "max": "add", "min": "add"}.get(combine.fn)
+                fill = None if through is None else _ANNIHILATES[combine.fn, through]
+                return reader if fill == load.fill else None
+            case Apply(fn, args) if fn in ("mul", "add") and args.count(at) == 1:
+                wanted = "mul" if load.fill == 0 else "add"
+                if fn != wanted:
+                    return None
+                at = found[0]
+            case _:
+                return None
+
+
+def _args(instr: Instr) -> tuple[int, ...]:
+    match instr:
+        case Apply() | Fold():
+            return instr.args
+        case Load():
+            return tuple(r for r, _ in instr.at.dynamic)
+        case Carry():
+            return (instr.init, instr.next)
+        case _:
+            return ()
+
+
+def _bound_of(guard: Guard, fold: Fold, nest: Nest, bounds: Mapping[str, Bound]) -> Bound | None:
+    """The bound on one folded dim that says the same as a guard."""
+    folds = [i for i in nest.code if isinstance(i, Fold)]
+    if guard.dynamic:
+        return None
+    inside = [
+        d
+        for d in fold.dims
+        if guard.form.coefficient(d)
+        and sum(d in f.dims for f in folds) == 1
+        and not any(d in address_dims(s.at) for s in nest.stores)
+    ]
+    busy = {d for b in bounds.values() for f in (*b.lo, *b.hi) for d in f.dims}
+    for dim in reversed(inside):
+        solved = guard.form.solve(dim)
+        if solved is None or dim in busy:
+            continue
+        factor, rest = solved
+        if not rest.is_affine or any(d in bounds for d in rest.dims):
+            continue
+        # 0 <= factor*dim + rest < size
+        if factor > 0:
+            return Bound(dim, (_up(-rest, factor),), (_up(-rest + guard.size, factor),))
+        low = _up(rest - (guard.size - 1), -factor)
+        return Bound(dim, (low,), ((rest // -factor) + 1,))
+    return None
+
+
+def _up(form: Form, by: int) -> Form:
+    """Ceiling of form / by."""
+    return -((-form) // by)
+
+
+def free_forms(nest: Nest) -> frozenset[str]:
+    """Dims that the bounds of the nest read: they stay single in tiles and lanes."""
+    out: frozenset[str] = frozenset()
+    for bound in nest.bounds:
+        for form in (*bound.lo, *bound.hi):
+            out |= form.dims
+    return out
+
+
+def address_reads(nest: Nest, ref: int) -> frozenset[str]:
+    """All dims that the address of load `ref` reads, outer ones included."""
+    load = nest.code[ref]
+    return address_dims(load.at) if isinstance(load, Load) else frozenset()

@@ -1,0 +1,311 @@
+"""Lanes and register tile of a nest: enumerate few candidates, score each, take the least.
+
+    nest m=1024 n=1024 k=1024        ->   lanes n16, tile n4 m6, unroll k2
+      fold add {k} A[m, k] * B[k, n]
+
+Lanes come from kept dims (unit stride in a result or in an operand; pieces of several dims where
+they are tiny) or from a reduced one. A tile holds `counts` vectors along each dim. Candidates
+that need too many registers, or waste much in remainders, are dropped before they are scored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from summand.loops.nodes import Fold, Load, Piece
+from summand.options import Target
+from summand.schedule.accesses import Access, Facts
+from summand.schedule.cost import Model, build_model, lane_kind, score, widest_bits
+
+PACK = {"unit": 0.0, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
+MOST_POINTS = 30  # vectors of a register tile
+FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
+MOST_UNROLLED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Lanes, register tile and accumulator copies of one nest, with their predicted cycles."""
+
+    lanes: tuple[Piece, ...]
+    tile: tuple[Piece, ...]
+    unrolled: frozenset[str]
+    cycles: float
+    copies: int = 1
+    accumulators: int = 0
+    packed: tuple[int, ...] = ()
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def step(self, dim: str) -> int:
+        """Positions of a dim that one register tile covers."""
+        return self.steps.get(dim, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the choice may do: dims that stay single, and whether operands can be packed ahead."""
+
+    single: frozenset[str] = frozenset()  # no tile and no lanes along these (bounds read them)
+    may_pack: bool = False
+    clipped: bool = False  # remainders are recomputed, not peeled
+
+
+def unrolled_dims(facts: Facts) -> frozenset[str]:
+    """Reduced dims that are always unrolled: folds inside folds, and folds over carried states."""
+    out = frozenset(d for d in facts.nested if facts.extents[d] <= 16)
+    if facts.carried:
+        out |= frozenset(d for d in facts.reduced if facts.extents[d] <= MOST_UNROLLED)
+    return out
+
+
+def width_of(facts: Facts, target: Target) -> int:
+    """Lanes of a vector: those of 32 bits, or of 64 where most of the arithmetic is that wide."""
+    return target.lanes(64 if widest_bits(facts) == 64 else 32)
+
+
+def _fill(order: Sequence[str], extents: dict[str, int], width: int, cap: int) -> tuple[Piece, ...]:
+    """Pieces along `order` (innermost first) whose product is `width`; the last is masked if short."""
+    pieces: list[Piece] = []
+    left = width
+    for q, dim in enumerate(order):
+        if left == 1:
+            break
+        need = 1 << (extents[dim] - 1).bit_length() if extents[dim] > 1 else 1
+        count = min(left, need, cap) if q == 0 else min(left, need)
+        if count > 1:
+            pieces.insert(0, Piece(dim, count))
+            left //= count
+    if left > 1 and pieces:
+        pieces[0] = Piece(pieces[0].dim, pieces[0].count * left)
+    return tuple(pieces)
+
+
+def _efficiency(lanes: Sequence[Piece], extents: dict[str, int]) -> float:
+    out = 1.0
+    for p in lanes:
+        out *= extents[p.dim] / (-(-extents[p.dim] // p.count) * p.count)
+    return out
+
+
+def _lane_orders(facts: Facts, free: Sequence[str]) -> Iterator[tuple[list[str], bool]]:
+    """Orders of dims, innermost first, from which lanes may be taken; True allows splitting them."""
+
+    def by_stride(access: Access, dims: Sequence[str]) -> list[str]:
+        moving = [d for d in dims if access.stride(d) > 0]
+        return sorted(moving, key=lambda d: (access.stride(d), d))
+
+    for store in facts.stores:
+        moving = by_stride(store, free)
+        for load in facts.loads:
+            shared = [d for d in moving if d in load.dims]
+            own = [d for d in shared if not all(d in other.dims for other in facts.loads)]
+            if own and own != moving:
+                yield own, True
+        if moving:
+            yield moving, True
+    for load in facts.loads:
+        moving = by_stride(load, free)
+        if moving and load.stride(moving[0]) == 1:
+            yield moving, False
+    for dim in free:
+        yield [dim], False
+
+
+def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piece, ...]]:
+    """Sets of lanes worth scoring, all different."""
+    free = [d for d in facts.kept if d not in facts.ordered and d not in limits.single]
+    free = [d for d in free if facts.extents[d] > 1]
+    found: dict[tuple[Piece, ...], None] = {}
+    for order, splits in _lane_orders(facts, free):
+        for cap in (width, width // 2, width // 4) if splits else (width,):
+            lanes = _fill(order, facts.extents, width, max(1, cap))
+            if lanes and math.prod(p.count for p in lanes) == width:
+                found[lanes] = None
+    full = [x for x in found if _efficiency(x, facts.extents) > 0.55]
+    best = full or sorted(found, key=lambda x: -_efficiency(x, facts.extents))[:4]
+    best = best[:10]
+    for dim in _reducible_lanes(facts, limits):
+        if facts.extents[dim] >= FEWEST_LANES * width // 16:
+            best.append((Piece(dim, width),))
+    if not best:
+        for dim in _reducible_lanes(facts, limits):
+            best.append((Piece(dim, width),))
+    return best
+
+
+def _reducible_lanes(facts: Facts, limits: Limits) -> list[str]:
+    """Reduced dims that may be lanes: folded by scalar ops whose order is free, walked unit stride."""
+    out = []
+    bounded = {b.dim for b in facts.nest.bounds}
+    for dim in sorted(facts.reduced - facts.nested - facts.ordered - limits.single - bounded):
+        folds = [i for i in facts.nest.code if isinstance(i, Fold) and dim in i.dims]
+        plain = all(f.combine.fn is not None and f.combine.commutative for f in folds)
+        if plain and any(load.stride(dim) == 1 for load in facts.loads):
+            out.append(dim)
+    return out
+
+
+def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
+    """Loads in the reduction whose vectors are not contiguous and that are read often enough."""
+    lane_dims = {p.dim for p in lanes}
+    if lane_dims & facts.reduced or facts.carried:
+        return frozenset()
+    out = set()
+    for load in facts.loads:
+        kind = lane_kind(load.strides, load.loose, lanes)
+        moving = frozenset(load.strides)
+        if load.loose or load.guarded or not moving & facts.reduced or facts.nested & moving:
+            continue
+        if not lane_dims <= moving or not frozenset(load.at.form.dims) <= facts.extents.keys():
+            continue
+        instr = facts.nest.code[load.ref]
+        reuse = math.prod(facts.extents[d] for d in facts.kept if d not in moving)
+        if isinstance(instr, Load) and kind in ("chunk", "gather", "reverse") and reuse >= 16:
+            out.add(load.ref)
+    return frozenset(out)
+
+
+def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
+    """Cycles to copy the packed operands."""
+    total = 0.0
+    for load in facts.loads:
+        if load.ref in packed:
+            elements = math.prod(facts.extents[d] for d in load.strides)
+            total += elements * PACK[lane_kind(load.strides, load.loose, lanes)]
+    return total
+
+
+def _options(extent: int, most: int) -> list[int]:
+    """Tile sizes along a dim: divisors, and a few others that waste little."""
+    out = []
+    for t in range(1, min(extent, most) + 1):
+        if extent % t == 0 or (
+            t in (2, 3, 4, 6, 8, 12, 14) and -(-extent // t) * t <= extent * 1.13
+        ):
+            out.append(t)
+    return out
+
+
+def tiled_dims(
+    facts: Facts, limits: Limits, lanes: Sequence[Piece], forced: frozenset[str]
+) -> list[str]:
+    """Dims that a register tile may extend, the most useful first: lane dim, then near rows."""
+    lane_dims = [p.dim for p in lanes]
+    kept = [d for d in facts.kept if d not in facts.ordered and d not in limits.single]
+    out = [d for d in lane_dims if d in kept and not _exhausted(facts, lanes, d)][:1]
+    vectors = [a for a in facts.loads if lane_kind(a.strides, a.loose, lanes) != "splat"]
+
+    def order(dim: str) -> tuple[bool, int, str]:
+        reused = bool(vectors) and any(dim not in a.dims for a in vectors)
+        stride = min((abs(s.stride(dim)) for s in facts.stores if s.stride(dim)), default=0)
+        return (not reused, stride, dim)
+
+    rows = [d for d in kept if d not in lane_dims and facts.extents[d] > 1 and d not in forced]
+    return out + sorted(rows, key=order)[:3]
+
+
+def _exhausted(facts: Facts, lanes: Sequence[Piece], dim: str) -> bool:
+    covered = math.prod(p.count for p in lanes if p.dim == dim)
+    return covered >= facts.extents[dim]
+
+
+def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iterator[list[int]]:
+    """Counts along the model's dims."""
+    lane_count = {d: math.prod(p.count for p in lanes if p.dim == d) for d in model.dims}
+    choices = []
+    for dim in model.dims:
+        n = lane_count[dim]
+        if n > 1:
+            vectors = -(-facts.extents[dim] // n)
+            choices.append([c for c in (1, 2, 3, 4, 6) if c <= vectors])
+        else:
+            choices.append(_options(facts.extents[dim], 16))
+    for combo in itertools.product(*choices):
+        if math.prod(combo) <= most:
+            yield list(combo)
+
+
+def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
+    """The least predicted cycles over all candidates."""
+    unrolled = unrolled_dims(facts)
+    width = width_of(facts, target)
+    best: Choice | None = None
+    candidates = lane_candidates(facts, limits, width) if width > 1 else []
+    for lanes in [*candidates, *([] if candidates else [()])]:
+        for choice in _score_lanes(facts, limits, tuple(lanes), unrolled, target):
+            if best is None or choice.cycles < best.cycles * (1 - 1e-9):
+                best = choice
+    assert best is not None
+    return best
+
+
+def _score_lanes(
+    facts: Facts,
+    limits: Limits,
+    lanes: tuple[Piece, ...],
+    unrolled: frozenset[str],
+    target: Target,
+) -> Iterator[Choice]:
+    packed = packable(facts, lanes) if limits.may_pack else frozenset()
+    # a dim summed inside and kept outside is a row of the tile, whole
+    forced = frozenset(d for d in unrolled if any(d in s.dims for s in facts.stores))
+    dims = tiled_dims(facts, limits, lanes, forced)
+    model = build_model(facts, lanes, unrolled, dims, target, packed)
+    overhead = packing_cycles(facts, lanes, packed)
+    looped = bool((facts.reduced | facts.carried) - unrolled)
+    most = MOST_POINTS if looped else 8
+    lane_dims = {p.dim: p.count for p in lanes}
+    rest = math.prod(
+        -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.kept if d not in dims
+    )
+    whole = tuple(Piece(d, facts.extents[d]) for d in sorted(forced))
+    for counts in tiles(facts, model, lanes, most):
+        s = score(model, counts, target)
+        if s.registers > target.registers and math.prod(counts) > 1:
+            continue
+        number = float(rest)
+        for dim, count in zip(dims, counts, strict=True):
+            number *= -(-facts.extents[dim] // (count * lane_dims.get(dim, 1)))
+        cycles = number * s.cycles * _traffic(facts, dims, counts, lane_dims, looped) + overhead
+        steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, counts, strict=True)}
+        steps = {**{d: n for d, n in lane_dims.items()}, **steps}
+        steps |= {p.dim: p.count for p in whole}
+        tile = tuple(Piece(d, c) for d, c in zip(dims, counts, strict=True) if c > 1)
+        yield Choice(
+            lanes,
+            (*whole, *reversed(tile)),
+            unrolled - forced,
+            cycles,
+            s.copies,
+            s.accumulators,
+            tuple(sorted(packed)),
+            steps,
+        )
+
+
+def _traffic(
+    facts: Facts,
+    dims: Sequence[str],
+    counts: Sequence[int],
+    lanes: dict[str, int],
+    looped: bool,
+) -> float:
+    """Small preferences: fewer panel reads for each FMA, few streams, remainders avoided."""
+    rows = columns = 1
+    factor = 1.0
+    vectors = [a for a in facts.loads if any(a.stride(d) for d in lanes)]
+    for dim, count in zip(dims, counts, strict=True):
+        if dim in lanes:
+            columns *= count
+        else:
+            rows *= count
+            if count > 1 and vectors and all(dim in a.dims for a in vectors):
+                factor *= 1 + 0.03 * math.log2(count)
+        if facts.extents[dim] % (count * lanes.get(dim, 1)):
+            factor *= 1.01
+    if looped:
+        factor *= 1 + 0.06 / rows + 0.04 / columns
+    return factor

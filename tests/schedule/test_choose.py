@@ -1,0 +1,48 @@
+"""The default choice on every kind of nest: legal, and the same results as the plain loops."""
+
+import pytest
+
+from summand.schedule.choose import schedule_kernel
+from tests.schedule import cases
+from tests.schedule.running import check_schedule
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_contractions(seed):
+    check_schedule(cases.random_contraction(seed))
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        cases.matmul(64, 48, 37),
+        cases.matmul(61, 53, 40),
+        cases.matmul(1, 70, 200),
+        cases.matmul(130, 64, 64, "max"),
+        cases.small_products(3001),
+        cases.transposition(37, 50),
+        cases.transposition(64, 64),
+        cases.elementwise({"i": 1000, "j": 37}, "37*i + j", ("37*i + j", "j")),
+        cases.elementwise({"i": 70001}, "i", ("i", "i")),
+        cases.elementwise({"i": 30, "j": 40}, "40*i + j", ("30*j + i", "40*i + j")),
+        cases.reduction({"i": 40, "j": 1000}, "1000*i + j", "i", "j"),
+        cases.reduction({"i": 1000, "j": 40}, "40*i + j", "j", "i"),
+        cases.reduction({"i": 1000}, "i", "0", "i", "max"),
+        cases.convolution(2, 9, 8),
+        cases.convolution(1, 7, 3),
+    ],
+    ids=lambda k: k.name,
+)
+def test_kinds(kernel):
+    check_schedule(kernel)
+
+
+def test_schedules_are_deterministic():
+    a, b = (schedule_kernel(cases.capsules(), cases.TARGET) for _ in range(2))
+    assert a == b
+
+
+def test_packed_operand_is_contiguous_along_lanes():
+    scheduled = schedule_kernel(cases.capsules(), cases.TARGET)
+    assert len(scheduled.kernels) == 2
+    assert len(scheduled.temporaries) == 1
