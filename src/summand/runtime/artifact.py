@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A parameter or result: its slot, NumPy storage and shape, dense in row-major order.
+    """A parameter or result: its slot, NumPy storage, shape and dims, dense in row-major order.
 
     `name` is for messages only.
     """
@@ -22,6 +22,17 @@ class Port:
     slot: int
     dtype: str
     shape: tuple[int, ...]
+    dims: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A buffer inside the arena: its slot, byte offset and bytes. `name` is for messages only."""
+
+    slot: int
+    offset: int
+    nbytes: int
     name: str = ""
 
 
@@ -39,20 +50,20 @@ class Artifact:
     """Object files and how to run them.
 
     `code` is a program for `pool_code`'s `run`, in which a launch names its function by number in
-    `functions`. `slots` counts the buffers' addresses, `args` the words of launch arguments.
-    `arena` bytes hold the buffers `places` (slot, byte offset); `scratch` bytes are one thread's.
-    Results that `checks` name are not handed out.
+    `functions`. `launches` has the function of each launch, `slots` counts the buffers' addresses,
+    `args` the words of launch arguments. `arena` bytes hold the `regions`; `scratch` bytes are what
+    one thread needs. Results that `checks` name are not handed out.
     """
 
     objects: tuple[bytes, ...]
     functions: tuple[str, ...]
     code: tuple[int, ...]
-    launches: int
+    launches: tuple[int, ...]
     slots: int
     args: int
     params: tuple[Port, ...]
     results: tuple[Port, ...]
-    places: tuple[tuple[int, int], ...] = ()
+    regions: tuple[Region, ...] = ()
     constants: tuple[tuple[int, bytes], ...] = ()
     arena: int = 0
     scratch: int = 0
@@ -69,9 +80,9 @@ def to_bytes(artifact: Artifact) -> bytes:
         "launches": artifact.launches,
         "slots": artifact.slots,
         "args": artifact.args,
-        "params": [(p.slot, p.dtype, p.shape, p.name) for p in artifact.params],
-        "results": [(p.slot, p.dtype, p.shape, p.name) for p in artifact.results],
-        "places": artifact.places,
+        "params": [(p.slot, p.dtype, p.shape, p.dims, p.name) for p in artifact.params],
+        "results": [(p.slot, p.dtype, p.shape, p.dims, p.name) for p in artifact.results],
+        "regions": [(r.slot, r.offset, r.nbytes, r.name) for r in artifact.regions],
         "arena": artifact.arena,
         "scratch": artifact.scratch,
         "checks": [(c.number, c.size, c.message) for c in artifact.checks],
@@ -98,12 +109,14 @@ def from_bytes(data: bytes) -> Artifact:
             objects=tuple(parts[:count]),
             functions=tuple(str(f) for f in header["functions"]),
             code=tuple(int(w) for w in header["code"]),
-            launches=int(header["launches"]),
+            launches=tuple(int(k) for k in header["launches"]),
             slots=int(header["slots"]),
             args=int(header["args"]),
             params=tuple(_port(*p) for p in header["params"]),
             results=tuple(_port(*p) for p in header["results"]),
-            places=tuple((int(s), int(o)) for s, o in header["places"]),
+            regions=tuple(
+                Region(int(s), int(o), int(n), str(t)) for s, o, n, t in header["regions"]
+            ),
             constants=tuple(zip(slots, parts[count:], strict=True)),
             arena=int(header["arena"]),
             scratch=int(header["scratch"]),
@@ -113,5 +126,6 @@ def from_bytes(data: bytes) -> Artifact:
         raise ValueError(f"not a compiled program: {error!r}") from error
 
 
-def _port(slot: int, dtype: str, shape: list[int], name: str) -> Port:
-    return Port(int(slot), str(dtype), tuple(int(n) for n in shape), str(name))
+def _port(slot: int, dtype: str, shape: list[int], dims: list[str], name: str) -> Port:
+    sizes = tuple(int(n) for n in shape)
+    return Port(int(slot), str(dtype), sizes, tuple(str(d) for d in dims), str(name))

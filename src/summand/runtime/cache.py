@@ -4,9 +4,9 @@
     store.save(key, payload)        # key: hex digest of everything that the payload depends on
     store.load(key)  ->  payload, or None where there is none that is whole
 
-An entry is one file: a line with a magic word, the key, the length and SHA-256 of the rest; then the
-payload. It is written beside its place and renamed, so a reader sees all of it or nothing. An entry
-that is truncated, altered, or another key's is deleted and reported as absent: never run.
+An entry is one file: a line with a magic word, the key, the length and SHA-256 of the rest; then
+the payload. It is written beside its place and renamed, so a reader sees all of it or nothing. One
+that is truncated, altered, or of another key is deleted and reported as absent: it never runs.
 
 The folder belongs to its user alone (mode 0700); one that others can write to is not used. Whatever
 goes wrong with the disk, programs run without the cache, and one warning says so.

@@ -71,10 +71,10 @@ class Executable:
     def run_timed(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
         """Run, and count the clock ticks of each launch (by its number in the program)."""
         call = self._new_call()
-        ticks = (ctypes.c_int64 * max(self.artifact.launches, 1))()
+        ticks = (ctypes.c_int64 * max(len(self.artifact.launches), 1))()
         call.words[pool_code.CALL["ticks"]] = ctypes.addressof(ticks)
         results = self._execute(call, inputs)
-        return results, list(ticks)[: self.artifact.launches]
+        return results, list(ticks)[: len(self.artifact.launches)]
 
     def _execute(self, call: Call, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         slots = call.slots
@@ -124,8 +124,8 @@ class Executable:
             raise _no_memory("temporaries", (size,), np.dtype(np.uint8)) from error
         base = block.address
         if call.words[pool_code.SCRATCH] != base + self._arena:
-            for slot, offset in self.artifact.places:
-                call.slots[slot] = base + offset
+            for region in self.artifact.regions:
+                call.slots[region.slot] = base + region.offset
             call.words[pool_code.SCRATCH] = base + self._arena
         return block
 
