@@ -102,7 +102,7 @@ def schedule_nest(
 def _nest_schedule(nest: Nest, widths: tuple[tuple[str, int], ...], target: Target) -> Schedule:
     facts = analyse(nest, dict(widths))
     choice = choose_registers(facts, Limits(single=free_forms(nest)), target)
-    return build_schedule(facts, choice, target)
+    return build_schedule(facts, choice)
 
 
 def _loop_order(nest: Nest) -> tuple[str, ...]:
@@ -116,9 +116,7 @@ def _loop_order(nest: Nest) -> tuple[str, ...]:
 # ---- from lanes and tile to a Schedule
 
 
-def build_schedule(
-    facts: Facts, choice: Choice, target: Target, streaming: bool = False
-) -> Schedule:
+def build_schedule(facts: Facts, choice: Choice, streaming: bool = False) -> Schedule:
     """Order the loops, unroll the innermost and put the pieces together."""
     unroll, tiled = _unrolling(facts, choice)
     steps = dict(choice.steps)
@@ -248,7 +246,7 @@ def _whole(chain: Chain, target: Target) -> Scheduled:
     chain = spread(chain, free_units(chain, order, choice.steps), task_goal(choice.cycles))
     final = analyse(chain.nest, bits)
     streaming = _streams(facts, choice, target)
-    schedule = build_schedule(final, choice, target, streaming)
+    schedule = build_schedule(final, choice, streaming)
     kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
 
@@ -316,7 +314,7 @@ def _packing(kernel: Kernel, target: Target) -> Kernel:
     loops = [v.dim for v in chain.levels if isinstance(v, Loop)]
     cycles = choice.cycles * math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
     chain = spread(chain, free_units(chain, loops, {}), min(16, task_goal(cycles)))
-    schedule = build_schedule(analyse(chain.nest, bits), choice, target)
+    schedule = build_schedule(analyse(chain.nest, bits), choice)
     return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
 

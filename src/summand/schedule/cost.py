@@ -185,9 +185,8 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         room = int((target.registers - 2 - vectors) // max(1.0, sums))
         copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
     registers = sums * copies + vectors + hoisted + model.working
-    step = max(
-        slots / per_cycle, loads / max(1.0, per_cycle), chain / copies if model.steps > 1 else 0
-    )
+    waiting = chain / copies if model.steps > 1 else 0.0
+    step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting)
     spill = max(0.0, registers - target.registers) * 2.0
     cycles = model.steps * (step + spill) + epilogue / per_cycle + ENTRY
     if model.steps > 1:
@@ -229,7 +228,7 @@ class _Counter:
         self.vector = target.vector_bytes * 8
 
     def group(self, deps: frozenset[str]) -> tuple[Group, float]:
-        """The group of values that vary along `deps`, and how often each is repeated by unrolling."""
+        """The group of values that vary along `deps`; how often unrolling repeats each."""
         key = deps & frozenset(self.tileable)
         repeat = math.prod(self.facts.extents[d] for d in deps & self.unrolled if d not in key)
         return self.groups.setdefault(key, Group()), float(repeat)

@@ -35,7 +35,7 @@ def task_goal(cycles: float) -> int:
 
 
 def _block(unit: Unit, wanted: float, exact: bool) -> int:
-    """Steps to a task: about `count / wanted`, wasting little where the last block is moved back."""
+    """Steps to a task: about `count / wanted`, so that little is computed twice."""
     ideal = max(1, int(unit.count / wanted))
     if wanted >= unit.count:
         return 1

@@ -258,16 +258,6 @@ def _in_level(level: Level, values: Mapping[str, Form]) -> Level:
     return level
 
 
-def absorb(chain: Chain) -> Chain:
-    """Take whole loops back into the nest where no `Let` needs them: loop q=4, nest r=8 -> nest q r."""
-    levels = list(chain.levels)
-    nest = chain.nest
-    while levels and isinstance(levels[-1], Loop):
-        loop = levels.pop()
-        nest = replace(nest, dims=((loop.dim, loop.extent), *nest.dims))
-    return replace(chain, levels=tuple(levels), nest=nest)
-
-
 # ---- dims that every access walks as one
 
 
@@ -456,9 +446,3 @@ def free_forms(nest: Nest) -> frozenset[str]:
         for form in (*bound.lo, *bound.hi):
             out |= form.dims
     return out
-
-
-def address_reads(nest: Nest, ref: int) -> frozenset[str]:
-    """All dims that the address of load `ref` reads, outer ones included."""
-    load = nest.code[ref]
-    return address_dims(load.at) if isinstance(load, Load) else frozenset()

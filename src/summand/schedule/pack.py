@@ -1,8 +1,9 @@
 """Packing: copy an operand into the order in which a nest reads it.
 
-    loop n_o=16                                    kernel pack: temp[...] = B[...]
-      nest m n=64 k   fold add {k} A * B[n, k]  ->  loop n_o=16
-                                                     nest m n=64 k   fold add {k} A * temp[n_o, k, n]
+    loop n_o=16                                kernel pack: temp[...] = B[...]
+      nest m n=64 k                     ->  loop n_o=16
+        fold add {k} A * B[n, k]              nest m n=64 k
+                                                fold add {k} A * temp[n_o, k, n]
 
 A whole operand is packed ahead, by a kernel of its own (`pack_ahead`); a slab that one task needs
 goes to scratch at the start of the task (`pack_in_task`). The copy evaluates the operand's guards,
@@ -17,7 +18,8 @@ from dataclasses import dataclass, replace
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, Ref, Store
-from summand.schedule.moves import Chain, Level, address_reads
+from summand.schedule.accesses import address_dims
+from summand.schedule.moves import Chain, Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,9 @@ def _element(chain: Chain, name: str) -> Buffer:
 
 def _bound_dims(chain: Chain, ref: Ref) -> tuple[list[str], list[str]]:
     """Loops and lets (transitively) that the operand's address reads."""
-    reads = set(address_reads(chain.nest, ref))
-    loops, lets = [], []
+    reads = set(address_dims(_load(chain.nest, ref).at))
+    loops: list[str] = []
+    lets: list[str] = []
     for level in reversed(chain.levels):
         if level.dim not in reads:
             continue

@@ -67,7 +67,7 @@ def width_of(facts: Facts, target: Target) -> int:
 
 
 def _fill(order: Sequence[str], extents: dict[str, int], width: int, cap: int) -> tuple[Piece, ...]:
-    """Pieces along `order` (innermost first) whose product is `width`; the last is masked if short."""
+    """Pieces along `order` (innermost first) of product `width`; the outermost masked if short."""
     pieces: list[Piece] = []
     left = width
     for q, dim in enumerate(order):
@@ -91,7 +91,7 @@ def _efficiency(lanes: Sequence[Piece], extents: dict[str, int]) -> float:
 
 
 def _lane_orders(facts: Facts, free: Sequence[str]) -> Iterator[tuple[list[str], bool]]:
-    """Orders of dims, innermost first, from which lanes may be taken; True allows splitting them."""
+    """Orders of dims, innermost first, to take lanes from; True allows pieces of several."""
 
     def by_stride(access: Access, dims: Sequence[str]) -> list[str]:
         moving = [d for d in dims if access.stride(d) > 0]
@@ -137,7 +137,7 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
 
 
 def _reducible_lanes(facts: Facts, limits: Limits) -> list[str]:
-    """Reduced dims that may be lanes: folded by scalar ops whose order is free, walked unit stride."""
+    """Reduced dims that may be lanes: folded by scalar ops in any order, walked unit stride."""
     out = []
     bounded = {b.dim for b in facts.nest.bounds}
     for dim in sorted(facts.reduced - facts.nested - facts.ordered - limits.single - bounded):
@@ -271,7 +271,7 @@ def _score_lanes(
             number *= -(-facts.extents[dim] // (count * lane_dims.get(dim, 1)))
         cycles = number * s.cycles * _traffic(facts, dims, counts, lane_dims, looped) + overhead
         steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, counts, strict=True)}
-        steps = {**{d: n for d, n in lane_dims.items()}, **steps}
+        steps = lane_dims | steps
         steps |= {p.dim: p.count for p in whole}
         tile = tuple(Piece(d, c) for d, c in zip(dims, counts, strict=True) if c > 1)
         yield Choice(
