@@ -1,0 +1,1 @@
+"""Passes over Programs, the last of which cuts one into kernels."""

@@ -1,0 +1,60 @@
+"""Costs of evaluating and of storing values, in cycles of one core.
+
+The terms that fusion weighs: arithmetic of an expression at one point, bytes moved for a stored
+value. Numbers are those of `Target`; only ratios matter.
+"""
+
+from __future__ import annotations
+
+from summand.ir.nodes import Constant, Eqn, Iota, Map, Reindex, Table, Var
+from summand.ir.prims import PRIMS
+from summand.options import Target
+
+GATHER = 6.0  # an element load by a computed address, in vector slots for one element
+
+
+def point_cost(eqn: Eqn) -> float:
+    """Slots of one element of an equation, without its operands."""
+    match eqn.op:
+        case Map(fn="convert" | "stop_gradient" | "barrier"):
+            return 0.25
+        case Map():
+            return PRIMS[eqn.op.fn].flops
+        case Reindex():
+            cost = 0.0
+            for _, index in eqn.op.index:
+                cost += GATHER if isinstance(index, Var) or not index.is_affine else 0.0
+            return cost + (0.5 if eqn.op.mode == "fill" else 0.0)
+        case Iota() | Constant():
+            return 0.0
+        case _:
+            return 0.0
+
+
+def is_free(eqn: Eqn) -> bool:
+    """True of what costs nothing where it is evaluated: a renamed or shifted read, a constant."""
+    match eqn.op:
+        case Constant():
+            return not isinstance(eqn.op.value, Table)
+        case Iota():
+            return True
+        case Reindex():
+            return all(not isinstance(i, Var) and i.is_affine for _, i in eqn.op.index)
+        case Map(fn="stop_gradient" | "barrier"):
+            return True
+        case _:
+            return False
+
+
+def move_cycles(nbytes: float, target: Target) -> float:
+    """Cycles to write some bytes and read them back, at the level of memory that they fit."""
+    if nbytes <= target.l2 // 2:
+        return nbytes / 24
+    if nbytes <= target.l3 // 2:
+        return nbytes / 10
+    return 2 * nbytes / target.dram_bytes_per_cycle
+
+
+def slot_cycles(slots: float, bits: int, target: Target) -> float:
+    """Cycles of vector arithmetic that takes so many scalar slots."""
+    return slots / (target.lanes(max(bits, 32)) * target.fma_per_cycle)

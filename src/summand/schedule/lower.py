@@ -1,0 +1,61 @@
+"""From a Program to a Module: fuse, choose layouts, lower every cluster, place the buffers.
+
+    %2 = sum{k} (%0 · %1)   ->   kernel k0: nest i j k;  steps: launch k0(p0, p1, r0)
+
+Needs a Program without complex values, random bits, sorts, custom rules and foreign calls. Each
+stage is a function of its own, so that the compiler can show what passes between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from summand.ir.nodes import Program, Var
+from summand.loops.nodes import Layout, Module
+from summand.options import Options, Target
+from summand.rewrite.fuse import fuse
+from summand.rewrite.plan import Plan
+from summand.schedule.unfinished import Unfinished
+from summand.schedule.unit import Binding, Order, Unit
+
+
+def lower(
+    program: Program,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    target: Target,
+    options: Options,
+    scheduled: bool = True,
+) -> Module:
+    """The module of a program whose parameters and results lie in memory in the given orders
+    (outermost dim first; None lets the compiler choose a result's)."""
+    plan = fuse(program, target, options)
+    return lower_plan(plan, param_order, result_order, target, options, scheduled)
+
+
+def lower_plan(
+    plan: Plan,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    target: Target,
+    options: Options,
+    scheduled: bool = True,
+) -> Module:
+    """The module of a plan; `scheduled` says whether nests get lanes, tiles and tasks."""
+    module = Unfinished(target, options, scheduled=scheduled)
+    params = []
+    for k, var in enumerate(plan.program.params):
+        params.append(module.add("param", f"p{k}", var, k))
+    bindings = [Binding(name, order) for name, order in zip(params, param_order, strict=True)]
+    results = []
+    for k, (var, wanted) in enumerate(zip(plan.program.results, result_order, strict=True)):
+        results.append(Binding(module.add("result", f"r{k}", var, k), wanted))
+    steps, orders = Unit(module, plan, "").lower(bindings, results)
+    param_layouts = [_layout(v, o) for v, o in zip(plan.program.params, param_order, strict=True)]
+    result_layouts = [_layout(v, o) for v, o in zip(plan.program.results, orders, strict=True)]
+    return module.finish(steps, param_layouts, result_layouts)
+
+
+def _layout(var: Var, order: Order) -> Layout:
+    sizes = var.type.sizes
+    return Layout(tuple((d, sizes[d]) for d in order))

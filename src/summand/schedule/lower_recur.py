@@ -1,0 +1,208 @@
+"""Lower a recurrence: one nest with carries, or a loop around the nests of its body.
+
+    %9 = recur over t: h = a·h[t-1] + u     ->   nest d t: c = carry init next …; store
+    %9 = recur over t: h = tanh(W h[t-1])   ->   loop t: nest i k: h[t] = fold …
+
+The second form keeps its states in memory: the whole array where all positions are wanted, else the
+latest one, with a copy for each earlier position that the body reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.ir.nodes import Eqn, Recur, Var
+from summand.loops.nodes import Carry, Last, Loop, Stmt
+from summand.rewrite.plan import Stage
+from summand.schedule.expressions import Coord, Storage, shifted
+from summand.schedule.task import NestBuilder, Task
+
+LowerStage = Callable[[Task, Stage], tuple[Stmt, ...]]
+
+
+def lower_recur(task: Task, eqn: Eqn, stage: Stage, lower: LowerStage) -> tuple[Stmt, ...]:
+    """The statements of a recurrence; `lower` lowers a stage of its body."""
+    if not isinstance(eqn.op, Recur):
+        raise InternalError("lower: a recurrence is expected")
+    if stage.body:
+        return _loop(task, eqn, eqn.op, stage, lower)
+    return (_registers(task, eqn, eqn.op, stage),)
+
+
+# ---- states in registers
+
+
+def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
+    """One nest over the states' dims and the time dim, in order."""
+    (time,), (forward,), (size,) = op.over, op.forward, op.sizes
+    sizes = {d: n for r in op.body.results for d, n in r.type.dims}
+    builder = NestBuilder.over(task, {**sizes, time: size}, eqn.outs, {eqn: time})
+    if time not in builder.dims:
+        builder.add(time, size)
+    form = Form.of(time) if forward else Form.of(size - 1) - Form.of(time)
+    builder.code.positions[time] = Coord(form)
+    builder.ordered = (time,)
+    keep = op.keep or ("all",) * len(eqn.outs)
+    for out, result, kept in zip(eqn.outs, op.body.results, keep, strict=True):
+        if out not in stage.roots:
+            continue
+        at = builder.point(result.type.dims)
+        ref = builder.code.value(result, at)
+        if kept == "all":
+            builder.store(task.storage[out], {**at, time: Coord(form)}, ref)
+        else:
+            carry = _carry_of(builder, ref, time)
+            last = builder.code.emit(Last(carry, builder.code.dtype(ref)))
+            builder.store(task.storage[out], at, last)
+    return builder.finish()
+
+
+def _carry_of(builder: NestBuilder, ref: int, time: str) -> int:
+    """The carry whose next value is `ref`; a new one where the state is not read earlier."""
+    for k, instr in enumerate(builder.code.code):
+        if isinstance(instr, Carry) and instr.next == ref:
+            return k
+    dtype = builder.code.dtype(ref)
+    start = builder.code.const(0, dtype)
+    return builder.code.emit(Carry(time, start, ref, dtype))
+
+
+# ---- states in memory
+
+
+def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> tuple[Stmt, ...]:
+    inner = replace(
+        task, positions=dict(task.positions), outer=dict(task.outer), earlier=dict(task.earlier)
+    )
+    names = [_fresh(dim, task) for dim in op.over]
+    for dim, name, forward, size in zip(op.over, names, op.forward, op.sizes, strict=True):
+        inner.outer[name] = size
+        form = Form.of(name) if forward else Form.of(size - 1) - Form.of(name)
+        inner.positions[dim] = Coord(form)
+    states = _States.of(inner, eqn, op)
+    written = dict(reversed(list(zip(op.body.results, states.new, strict=True))))
+    done: set[Var] = set()
+    body: list[Stmt] = []
+    for part in stage.body:
+        for root in part.roots:
+            inner.storage[root] = written.get(root) or local_memory(inner, root)
+            done.add(root)
+        body += lower(inner, part)
+    for result, to in zip(op.body.results, states.new, strict=True):
+        if result not in done or written[result] != to:
+            body.append(_copy_value(inner, result, to))
+    body += [_move(inner, v, source, target) for v, source, target in states.moves]
+    for name, size in reversed(list(zip(names, op.sizes, strict=True))):
+        body = [Loop(name, size, tuple(body))]
+    last = {d: Coord(Form.of(n - 1 if f else 0)) for d, f, n in zip(op.over, op.forward, op.sizes)}
+    body += [_copy_last(task, v, source, last) for v, source in states.copies]
+    return tuple(body)
+
+
+def _fresh(name: str, task: Task) -> str:
+    while name in task.outer:
+        name += "'"
+    return name
+
+
+@dataclass(slots=True)
+class _States:
+    """The memory of a loop's states.
+
+    `new`: where each state at this position goes. `moves`: what each step ends with, so that the
+    next one finds its earlier states. `copies`: results taken from a whole array after the loop.
+    """
+
+    new: list[Storage]
+    moves: list[tuple[Var, Storage, Storage]]
+    copies: list[tuple[Var, Storage]]
+
+    @staticmethod
+    def of(task: Task, eqn: Eqn, op: Recur) -> _States:
+        """Decide it; `task.earlier` then says what each read of the body reads."""
+        keep = op.keep or ("all",) * len(eqn.outs)
+        states = _States([], [], [])
+        for k, out in enumerate(eqn.outs):
+            shifts = [r.shift for r in op.reads if r.state == k]
+            far = len(op.over) > 1 or any(abs(s) > 1 for shift in shifts for s in shift)
+            if keep[k] == "all" and out in task.storage:
+                states._whole(task, op, k, task.storage[out])
+            elif keep[k] == "all" or (far and shifts):
+                whole = _whole(task, op, out, op.body.results[k])
+                states._whole(task, op, k, whole)
+                if keep[k] != "all" and out in task.storage:
+                    states.copies.append((out, whole))
+            else:
+                states._latest(task, op, k, out)
+        return states
+
+    def _whole(self, task: Task, op: Recur, k: int, whole: Storage) -> None:
+        self.new.append(_at(task, op, whole, (0,) * len(op.over)))
+        for param, read in zip(op.body.params, op.reads):
+            if read.state == k:
+                task.earlier[param] = _at(task, op, whole, read.shift)
+
+    def _latest(self, task: Task, op: Recur, k: int, out: Var) -> None:
+        result = op.body.results[k]
+        self.new.append(task.storage.get(out) or local_memory(task, out, result))
+        for param, read in zip(op.body.params, op.reads):
+            if read.state == k:
+                task.earlier[param] = local_memory(task, param)
+                self.moves.append((param, self.new[-1], task.earlier[param]))
+
+
+def _whole(task: Task, op: Recur, out: Var, result: Var) -> Storage:
+    """Memory for a state at all positions, of which only the last one is wanted."""
+    dims = (*zip(op.over, op.sizes, strict=True), *_extents(task, result))
+    return _scratch(task, f"all {out}", result, dims)
+
+
+def _at(task: Task, op: Recur, whole: Storage, shift: tuple[int, ...]) -> Storage:
+    """The slice of a state at the position that lies `shift` back."""
+    strides = dict(whole.strides)
+    base = Form()
+    for dim, s in zip(op.over, shift, strict=True):
+        base = base + (task.positions[dim].form - s) * strides.pop(dim)
+    return shifted(replace(whole, strides=tuple(strides.items())), base)
+
+
+def _extents(task: Task, var: Var) -> tuple[tuple[str, int], ...]:
+    return tuple((d, task.inner.get(d, n)) for d, n in var.type.dims)
+
+
+def local_memory(task: Task, var: Var, like: Var | None = None) -> Storage:
+    """Scratch for a value that lives within a task: as large as a tile of it."""
+    return _scratch(task, f"{var}", like or var, _extents(task, like or var))
+
+
+def _scratch(task: Task, name: str, var: Var, dims: tuple[tuple[str, int], ...]) -> Storage:
+    count = 1
+    for _, n in dims:
+        count *= n
+    task.add_scratch(name, var.type.dtype, count)
+    return task.within(Storage.dense(name, var.type.dtype, dims))
+
+
+def _copy_value(task: Task, var: Var, to: Storage) -> Stmt:
+    builder = NestBuilder.over(task, var.type.sizes)
+    at = builder.point(var.type.dims)
+    builder.store(to, at, builder.code.value(var, at))
+    return builder.finish()
+
+
+def _move(task: Task, var: Var, source: Storage, target: Storage) -> Stmt:
+    """Copy a latest state to where the next position reads it."""
+    builder = NestBuilder.over(task, var.type.sizes)
+    at = builder.point(var.type.dims)
+    builder.store(target, at, builder.code.load_from(source, at))
+    return builder.finish()
+
+
+def _copy_last(task: Task, out: Var, whole: Storage, last: dict[str, Coord]) -> Stmt:
+    builder = NestBuilder.over(task, out.type.sizes)
+    at = builder.point(out.type.dims)
+    builder.store(task.storage[out], at, builder.code.load_from(whole, {**at, **last}))
+    return builder.finish()

@@ -1,0 +1,146 @@
+"""Lower one stage of a cluster: its equations become nests of the kernel under construction.
+
+%5 = sum{k} %4, with %4 = mul %0 %1 inlined   ->   nest i j k: load, load, mul, fold, store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from summand.dtypes import accumulator
+from summand.ir.nodes import (
+    SCALAR_OP,
+    Recur,
+    ReduceAt,
+    Var,
+    identity_of,
+)
+from summand.loops.nodes import Address, Apply, Load, Ref, Stmt
+from summand.rewrite.plan import Stage
+from summand.schedule.expressions import Storage, scalar_code
+from summand.schedule.lower_recur import lower_recur
+from summand.schedule.task import NestBuilder, Task, splits_of
+
+
+def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
+    """The statements that compute and store the roots of a stage."""
+    eqn = task.graph.eqn(stage.roots[0])
+    match eqn.op if eqn else None:
+        case ReduceAt() as op if eqn:
+            return _scatter(task, eqn.outs, op)
+        case Recur() if eqn:
+            return lower_recur(task, eqn, stage, lower_stage)
+        case _:
+            return (plain_nest(task, stage.roots),)
+
+
+def plain_nest(task: Task, roots: tuple[Var, ...]) -> Stmt:
+    """One nest that evaluates the roots and stores them; dims are split where that helps."""
+    builder = _evaluate(task, roots, {})
+    own = {d: n for d, n in builder.dims.items() if d not in task.at}
+    splits = splits_of(builder.code.wanted, own)
+    if splits:
+        builder = _evaluate(task, roots, splits)
+    return builder.finish()
+
+
+def _evaluate(
+    task: Task, roots: tuple[Var, ...], splits: Mapping[str, tuple[tuple[str, int], ...]]
+) -> NestBuilder:
+    sizes: dict[str, int] = {}
+    for root in sorted(roots, key=lambda v: -len(v.type.dims)):
+        for dim, _ in task.storage[root].strides:
+            if dim in root.type.names:
+                sizes.setdefault(dim, root.type.sizes[dim])
+    builder = NestBuilder.over(task, sizes, roots, splits=splits)
+    _share_reductions(builder, roots, sizes)
+    for root in roots:
+        at = builder.point(root.type.dims)
+        builder.store(task.storage[root], at, builder.code.value(root, at))
+    return builder
+
+
+def _share_reductions(
+    builder: NestBuilder, roots: tuple[Var, ...], sizes: Mapping[str, int]
+) -> None:
+    """Where one root is a reduction of another over dims of the nest, both use the same dim."""
+    for root in roots:
+        for dim, size in sizes.items():
+            if dim not in root.type.names:
+                builder.reuse(dim, size, dim)
+
+
+# ---- scatters
+
+
+def _scatter(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> tuple[Stmt, ...]:
+    """Fill with the identity, then fold the elements in order into their places."""
+    fill = _fill(task, outs, op)
+    sizes = op.args[0].type.sizes
+    if any(n == 0 for n in sizes.values()):
+        return (fill,)
+    free = {d: n for d, n in outs[0].type.dims if d in sizes and d not in op.dims}
+    dims = {**{d: sizes[d] for d in op.dims}, **free}
+    builder = NestBuilder.over(task, dims)
+    at = builder.point(op.args[0].type.dims)
+    places = {d: at[d] for d in free}
+    guards = []
+    for dim, index in op.index:
+        size = outs[0].type.sizes[dim]
+        places[dim], guard = builder.code.indexed(index, size, op.mode, at, ())
+        if guard is not None:
+            guards.append(guard)
+    if any(n == 0 for n in outs[0].type.sizes.values()):
+        return (fill,)
+    values = tuple(builder.code.value(a, at) for a in op.args)
+    to = [task.storage[o] for o in outs]
+    addresses = tuple(builder.code.address(s, places, tuple(guards)) for s in to)
+    _combine_stores(builder, op, to, addresses, values)
+    builder.ordered = tuple(d for d in op.dims if d in builder.dims)
+    return (fill, builder.finish())
+
+
+def _fill(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> Stmt:
+    builder = NestBuilder.over(task, _ordered_sizes(task, outs[0]))
+    start = identity_of(op.monoid, tuple(a.type.dtype for a in op.args))
+    for out, value in zip(outs, start, strict=True):
+        at = builder.point(out.type.dims)
+        number = value.real if isinstance(value, complex) else value
+        builder.store(task.storage[out], at, builder.code.const(number, out.type.dtype))
+    return builder.finish()
+
+
+def _ordered_sizes(task: Task, var: Var) -> dict[str, int]:
+    sizes = var.type.sizes
+    return {d: sizes[d] for d, _ in task.storage[var].strides if d in sizes}
+
+
+def _combine_stores(
+    builder: NestBuilder,
+    op: ReduceAt,
+    to: list[Storage],
+    addresses: tuple[Address, ...],
+    values: tuple[Ref, ...],
+) -> None:
+    """Combining stores; a monoid that no scalar op names is read, combined and written back."""
+    if op.monoid.combine is None:
+        builder.store_at(to[0], addresses[0], values[0], SCALAR_OP[op.monoid.name])
+        return
+    code = builder.code
+    dtypes = tuple(accumulator(a.type.dtype) for a in op.args)
+    old = tuple(
+        code.convert(code.emit(Load(builder.task.local(s.buffer), a, s.dtype)), t)
+        for s, a, t in zip(to, addresses, dtypes, strict=True)
+    )
+    combined, results = scalar_code(op.monoid.combine, dtypes * 2)
+    env = [*old, *values]
+    refs: list[Ref] = []
+    for k, instr in enumerate(combined):
+        if k < len(env):
+            refs.append(env[k])
+        elif isinstance(instr, Apply):
+            refs.append(code.apply(instr.fn, tuple(refs[a] for a in instr.args), instr.dtype))
+        else:
+            refs.append(code.emit(instr))
+    for s, address, r in zip(to, addresses, results, strict=True):
+        builder.store_at(s, address, refs[r])

@@ -1,0 +1,202 @@
+"""A kernel under construction: what its stages share while they are lowered.
+
+Buffers get names of the kernel's own (`a0`, `a1`, … and `s0`, … for scratch), so that kernels that
+compute the same thing are equal and are emitted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from summand.dtypes import DType
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.ir.nodes import Eqn, Var
+from summand.loops.nodes import Address, Bound, Buffer, Kernel, Nest, Ref, Stmt, Store
+from summand.rewrite.plan import Graph
+from summand.schedule.expressions import Code, Coord, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A buffer of the program: its element type and size, and bytes where it is a constant."""
+
+    dtype: DType
+    size: int
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class Task:
+    """What the nests of one kernel share.
+
+    `storage` maps stored values to memory, named as in the program. `outer` has the
+    extents of the dims bound outside of the nests, `at` the positions along tiled dims, `inner`
+    their extents within a tile.
+    """
+
+    graph: Graph
+    storage: dict[Var, Storage]
+    memory: Mapping[str, Memory]
+    outer: dict[str, int] = field(default_factory=dict)
+    at: dict[str, Coord] = field(default_factory=dict)
+    inner: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, Coord] = field(default_factory=dict)
+    earlier: dict[Var, Storage] = field(default_factory=dict)  # what a body's `reads` read
+    unrolled: frozenset[Var] = frozenset()
+    globals: dict[str, Buffer] = field(default_factory=dict)
+    scratch: dict[str, Buffer] = field(default_factory=dict)
+
+    def local(self, name: str) -> str:
+        """The kernel's name of a buffer."""
+        if name in self.scratch:
+            return self.scratch[name].name
+        found = self.globals.get(name)
+        if found is None:
+            memory = self.memory[name]
+            found = Buffer(f"a{len(self.globals)}", memory.dtype, memory.size)
+            self.globals[name] = found
+        return found.name
+
+    def add_scratch(self, name: str, dtype: DType, size: int) -> None:
+        """Make a buffer that lives within a task."""
+        local = f"s{len(self.scratch)}"
+        self.scratch[name] = Buffer(local, dtype, max(size, 1), "scratch")
+
+    def within(self, storage: Storage) -> Storage:
+        """Scratch that holds one tile: positions along tiled dims count from the tile's origin."""
+        base = storage.base
+        for dim, stride in storage.strides:
+            if dim in self.at:
+                origin = (
+                    self.at[dim].form - Form.of(dim) if self.inner[dim] > 1 else self.at[dim].form
+                )
+                base = base - origin * stride
+        return replace(storage, base=base)
+
+    def kernel(self, name: str, grid: tuple[tuple[str, int], ...], body: Iterable[Stmt]) -> Kernel:
+        """The finished kernel."""
+        params = tuple(self.globals.values())
+        return Kernel(name, params, tuple(self.scratch.values()), grid, tuple(body))
+
+    def kernel_buffers(self) -> tuple[str, ...]:
+        """The program's names of the kernel's parameters, in their order."""
+        return tuple(self.globals)
+
+
+@dataclass(slots=True)
+class NestBuilder:
+    """One nest: its dims, its code and its stores."""
+
+    task: Task
+    dims: dict[str, int]  # the nest's dims and extents, outer first
+    code: Code
+    stores: list[Store] = field(default_factory=list)
+    ordered: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    _reduced: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    @staticmethod
+    def over(
+        task: Task,
+        dims: Mapping[str, int],
+        inline: Iterable[Var] = (),
+        carried: Mapping[Eqn, str] | None = None,
+        splits: Mapping[str, tuple[tuple[str, int], ...]] | None = None,
+    ) -> NestBuilder:
+        """A nest over dims (full sizes; tiled ones shrink to their tile). What is in `inline` is
+        computed here, not read from its memory."""
+        code = Code(task.graph, task.storage, dict(task.outer), dict(task.positions))
+        code.computed = frozenset(inline)
+        code.local = task.local
+        code.earlier = task.earlier
+        code.unrolled = task.unrolled
+        code.carried = dict(carried or {})
+        code.splits = dict(splits or {})
+        own = {d: task.inner.get(d, n) for d, n in dims.items()}
+        builder = NestBuilder(task, {}, code)
+        for dim, extent in own.items():
+            if extent > 1:
+                builder.add(dim, extent)
+        code.bind = builder.bind
+        return builder
+
+    def add(self, dim: str, extent: int) -> None:
+        """Add a dim (its pieces, where it was split)."""
+        self.code.sizes[dim] = extent
+        for piece, size in self.code.splits.get(dim, ((dim, extent),)):
+            self.dims[piece] = size
+            self.code.sizes[piece] = size
+
+    def bind(self, dim: str, size: int) -> str:
+        """The nest's dim for a reduced one; reductions over one dim share it."""
+        name = self._reduced.get((dim, size))
+        if name is None:
+            name = dim
+            while name in self.code.sizes:
+                name += "'"
+            self._reduced[(dim, size)] = name
+            self.add(name, size)
+        return name
+
+    def reuse(self, dim: str, size: int, name: str) -> None:
+        """Let reductions over `dim` run over the dim `name` that the nest has already."""
+        self._reduced[(dim, size)] = name
+
+    def point(self, sizes: Iterable[tuple[str, int]]) -> dict[str, Coord]:
+        """Where this nest evaluates: tiled dims count from their origins."""
+        point: dict[str, Coord] = {}
+        for dim, size in sizes:
+            found = self.task.at.get(dim)
+            if found is not None:
+                point[dim] = found
+            elif dim in self.dims or dim in self.code.splits:
+                point[dim] = self.code.coordinate(dim)
+            elif size == 1:
+                point[dim] = Coord(Form())
+            elif dim in self.code.positions:
+                point[dim] = self.code.positions[dim]
+            else:
+                raise InternalError(f"lower: a nest lacks the dim {dim}")
+        return point
+
+    def store(self, to: Storage, at: Mapping[str, Coord], ref: Ref, fn: str | None = None) -> None:
+        """Store a value, narrowed to what the memory holds."""
+        self.store_at(to, self.code.address(to, at), ref, fn)
+
+    def store_at(self, to: Storage, address: Address, ref: Ref, fn: str | None = None) -> None:
+        """Store a value at an address."""
+        ref = self.code.convert(ref, to.dtype)
+        self.stores.append(Store(self.task.local(to.buffer), address, ref, fn))
+
+    def finish(self) -> Nest:
+        """The nest."""
+        return Nest(
+            tuple(self.dims.items()),
+            tuple(self.code.code),
+            tuple(self.stores),
+            self.bounds,
+            self.ordered,
+        )
+
+
+def splits_of(
+    wanted: set[tuple[str, int]], dims: Mapping[str, int]
+) -> dict[str, tuple[tuple[str, int], ...]]:
+    """How to split dims so that each wanted divisor falls between two pieces (outer first)."""
+    divisors: dict[str, list[int]] = {}
+    for dim, by in sorted(wanted):
+        if dim in dims and 1 < by < dims[dim]:
+            divisors.setdefault(dim, []).append(by)
+    splits = {}
+    for dim, found in divisors.items():
+        cuts = [1]
+        for by in sorted(set(found)):
+            if by % cuts[-1] == 0 and dims[dim] % by == 0:
+                cuts.append(by)
+        cuts.append(dims[dim])
+        sizes = [b // a for a, b in pairwise(cuts)]
+        splits[dim] = tuple((f"{dim}.{k}", n) for k, n in enumerate(reversed(sizes)) if n > 1)
+    return splits
