@@ -81,10 +81,10 @@ def check(program, wrt=None, args=None, modes=("jvp", "vjp"), order=2, rtol=2e-6
             np.testing.assert_array_equal(a.array, b.array)
         close(found, slope, rtol, f"{mode} against finite differences")
         if order > 1:
-            check_second(derived, program, args, v if mode == "jvp" else u, wrt, rtol, seed)
+            check_second(derived, program, args, v if mode == "jvp" else u, wrt, modes, rtol, seed)
     return derived
 
 
-def check_second(derived, program, args, extra, wrt, rtol, seed):
-    """Differentiate the derivative by the same parameters, in both modes."""
-    check(derived, wrt, [*args, *extra], order=1, rtol=rtol * 50, seed=seed + 7)
+def check_second(derived, program, args, extra, wrt, modes, rtol, seed):
+    """Differentiate the derivative by the same parameters, in all of the modes."""
+    check(derived, wrt, [*args, *extra], modes, order=1, rtol=rtol * 50, seed=seed + 7)

@@ -3,9 +3,11 @@ import pytest
 from gradcheck import check, named
 
 from summand import dtypes
+from summand.ad import vjp
 from summand.ad.derivatives import DERIVATIVES, ZERO
 from summand.dtypes import complex128, f32, f64
 from summand.ir.builder import Builder
+from summand.ir.interp import run
 from summand.ir.nodes import Type
 from summand.ir.prims import PRIMS
 
@@ -47,7 +49,10 @@ def test_real_ops(name):
     check(program, args=[sample(name, p, n) for n, p in enumerate(args)])
 
 
-HOLOMORPHIC = ["add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "sin", "cos", "tanh", "sinh", "cosh", "pow", "rsqrt", "expm1"]
+HOLOMORPHIC = [
+    *("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "sin", "cos", "tanh"),
+    *("sinh", "cosh", "pow", "rsqrt", "expm1"),
+]
 
 
 @pytest.mark.parametrize("name", [*HOLOMORPHIC, "abs", "real", "imag", "conj"])
@@ -105,9 +110,6 @@ def test_stop_gradient():
     x = b.param(X)
     y = b.map("mul", b.map("stop_gradient", x), x)
     program = b.finish([y])
-    from summand.ad import vjp
-    from summand.ir.interp import run
-
     value = named(x, [1.0, 2.0, 3.0])
     one = named(x, np.ones(3))
     out = run(vjp(program, (0,)), [value, one])
@@ -123,9 +125,6 @@ def test_power_with_a_constant_exponent(exponent):
 
 
 def test_slope_of_x_to_the_zero_at_zero():
-    from summand.ad import vjp
-    from summand.ir.interp import run
-
     b = Builder()
     x, n = b.param(Type(f64)), b.param(Type(f64))
     program = vjp(b.finish([b.map("pow", x, n)]), (0, 1))
@@ -134,9 +133,6 @@ def test_slope_of_x_to_the_zero_at_zero():
 
 
 def test_independent_parameter_has_zeros_with_all_dims():
-    from summand.ad import vjp
-    from summand.ir.interp import run
-
     b = Builder()
     x, y = b.param(X), b.param(Y.with_dtype(f32))
     program = vjp(b.finish([b.map("exp", x)]), (0, 1))

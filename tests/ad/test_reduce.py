@@ -152,6 +152,12 @@ def test_users_monoid_that_does_not_commute_over_two_dims():
     check(b.finish(b.reduce(affine(), ["l", "k"], x, y)))
 
 
+def test_one_value_as_both_components():
+    b = Builder()
+    x = b.param(array(i=2, k=4))
+    check(b.finish(b.reduce(affine(), ["k"], x, x)))
+
+
 # ---- reindex, reduce_at
 
 

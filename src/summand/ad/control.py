@@ -129,16 +129,7 @@ def pull_custom(tape: Tape, step: Step, op: Custom) -> None:
 
 def pull_call(tape: Tape, eqn: Eqn, op: Call) -> None:
     """The registered derivative: a program over arguments and cotangents."""
-    rule = foreign.find(op.name).vjp
-    if rule is None:
-        raise DerivativeError(
-            layout(
-                f"the foreign function {op.name!r} has no derivative",
-                rows(eqn.loc),
-                "Register it with a vjp rule, or stop the gradient before it.",
-            )
-        )
-    program = rule([a.type for a in op.args])
+    program = derivative_of(op, eqn.loc)
     cts: list[Var] = []
     for out in eqn.outs:
         if out.type.dtype.is_inexact:
@@ -150,3 +141,17 @@ def pull_call(tape: Tape, eqn: Eqn, op: Call) -> None:
     for arg, part in zip(targets, pulled, strict=True):
         if arg.type.dtype.is_inexact:
             tape.add(arg, part)
+
+
+def derivative_of(op: Call, loc: Loc | None) -> Program:
+    """The program that a foreign function registered as its derivative."""
+    rule = foreign.find(op.name).vjp
+    if rule is None:
+        raise DerivativeError(
+            layout(
+                f"the foreign function {op.name!r} has no derivative",
+                rows(loc),
+                "Register it with a vjp rule, or stop the gradient before it.",
+            )
+        )
+    return rule([a.type for a in op.args])

@@ -18,6 +18,8 @@ from summand.ad import control
 from summand.ad.cotangents import scaled
 from summand.ad.derivatives import Site, partials
 from summand.ad.folds import combine
+from summand.ad.reverse import pull
+from summand.ad.tape import Names
 from summand.errors import DerivativeError, layout
 from summand.ir.builder import Builder
 from summand.ir.nodes import (
@@ -117,7 +119,7 @@ def _push(b: Builder, eqn: Eqn, known: Tangents, constants: dict[Var, Scalar]) -
                 tangent = b.expand(tangent, eqn.op.arg.type.sizes)
                 known[eqn.outs[0]] = b.reindex(tangent, {eqn.op.dim: eqn.outs[1]}, {})
         case Call():
-            _refuse_call(eqn, eqn.op, known)
+            _push_call(b, eqn, eqn.op, known)
         case Group() | Iota() | Constant() | RandomBits() | Custom():
             pass
         case _:
@@ -372,12 +374,19 @@ def _push_custom(b: Builder, op: Custom, known: Tangents) -> tuple[Var, ...] | N
     return results
 
 
-def _refuse_call(eqn: Eqn, op: Call, known: Tangents) -> None:
-    if any(a in known for a in op.args):
-        raise DerivativeError(
-            layout(
-                f"forward derivative (jvp) of the foreign function {op.name!r}",
-                control.rows(eqn.loc),
-                "Its registered rule serves reverse mode only: use vjp or grad.",
-            )
-        )
+def _push_call(b: Builder, eqn: Eqn, op: Call, known: Tangents) -> None:
+    """The registered rule is linear in cotangents: its own adjoint moves tangents forward."""
+    if not any(a in known for a in op.args):
+        return
+    program = control.derivative_of(op, eqn.loc)
+    inexact = [a for a in op.args if a.type.dtype.is_inexact]
+    targets = op.args if len(program.results) == len(op.args) else inexact
+    outs = [o for o in eqn.outs if o.type.dtype.is_inexact]
+    zeros = [b.expand(b.constant(0, o.type.dtype), o.type.sizes) for o in outs]
+    wanted = [False] * len(op.args) + [True] * len(outs)
+    args = [*op.args, *zeros]
+    given = [known.get(a) for a in targets]
+    _, pulled = pull(b, Names(program), program, args, given, wanted)
+    for out, tangent in zip(outs, pulled[len(op.args) :], strict=True):
+        if tangent is not None:
+            known[out] = tangent

@@ -78,7 +78,8 @@ def pull(
     """Emit a program's equations and then their adjoints into `b`.
 
     Returns the results, and each argument's cotangent: None is zero (or not wanted); dims that it
-    lacks are dims along which it is constant.
+    lacks are dims along which it is constant. A value that is given for several parameters has its
+    whole cotangent at the first of them.
     """
     seeded = [ct is not None for ct in cotangents]
     active = activity(program, wanted, seeded)
@@ -95,7 +96,11 @@ def pull(
             b.loc = step.eqn.loc
             _adjoint(tape, step)
     b.loc = outer
-    pulled = [tape.array(a) if w else None for a, w in zip(args, wanted, strict=True)]
+    pulled: list[Var | None] = []
+    seen: set[Var] = set()
+    for arg, want in zip(args, wanted, strict=True):
+        pulled.append(tape.array(arg) if want and arg not in seen else None)
+        seen.add(arg)
     return results, tuple(pulled)
 
 
