@@ -22,7 +22,7 @@ from summand.runtime.pool import Call, Pool, default
 
 STRIDE = 4096  # bytes; scratch of different threads lies on different pages
 
-Signature = tuple[np.dtype, tuple[int, ...], tuple[int, ...]]
+Signature = tuple[type, np.dtype, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Executable:
         if len(inputs) != len(self._inputs):
             raise ArgumentError(f"{len(self._inputs)} arrays are wanted, {len(inputs)} were given")
         for array, (slot, signature, misaligned, bound) in zip(inputs, self._inputs):
-            if (array.dtype, array.shape, array.strides) != signature:
+            if (type(array), array.dtype, array.shape, array.strides) != signature:
                 array = _conform(array, bound)
                 held.append(array)
             address = address_of(array)
@@ -167,7 +167,8 @@ class Executable:
 def _bind(port: Port) -> _Bound:
     dtype = np.dtype(port.dtype)
     strides = np.empty(port.shape, dtype).strides if 0 in port.shape else _dense(port.shape, dtype)
-    return _Bound(port, dtype, (dtype, port.shape, strides), dtype.alignment - 1)
+    signature = (np.ndarray, dtype, port.shape, strides)
+    return _Bound(port, dtype, signature, dtype.alignment - 1)
 
 
 def _dense(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
@@ -180,7 +181,10 @@ def _dense(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
 
 
 def _conform(array: np.ndarray, bound: _Bound) -> np.ndarray:
-    """The same elements, dense in row-major order and in the machine's byte order."""
+    """The same elements, dense in row-major order and in the machine's byte order.
+
+    NumPy scalars pass for arrays without dims; their address is not that of an element.
+    """
     if array.shape != bound.port.shape or array.dtype.newbyteorder("=") != bound.dtype:
         name = bound.port.name or "an argument"
         raise ArgumentError(
