@@ -2,6 +2,7 @@
 
 import pytest
 
+from summand.schedule import grid
 from summand.schedule.choose import schedule_kernel
 from tests.schedule import cases
 from tests.schedule.running import check_schedule
@@ -46,3 +47,20 @@ def test_packed_operand_is_contiguous_along_lanes():
     scheduled = schedule_kernel(cases.capsules(), cases.TARGET)
     assert len(scheduled.kernels) == 2
     assert len(scheduled.temporaries) == 1
+
+
+@pytest.mark.parametrize("n", [100_003, 1 << 17, 99_999])
+def test_long_sums_are_split_over_tasks(n, monkeypatch):
+    monkeypatch.setattr(grid, "TASK_CYCLES", 200.0)
+    kernel = cases.reduction({"i": n}, "i", "0", "i")
+    scheduled = check_schedule(kernel)
+    assert len(scheduled.kernels) == (2 if n == 1 << 17 else 3)
+    assert len(scheduled.temporaries) == 1
+
+
+def test_filter_gradient_of_few_results_is_split(monkeypatch):
+    monkeypatch.setattr(grid, "TASK_CYCLES", 1000.0)
+    dims = {"i": 4, "j": 16, "n": 7, "x": 300}
+    a, b = ("1200*n + 4*x + i", 8400), ("4800*n + 16*x + j", 33600)
+    kernel = cases.contraction("dw", dims, ("16*i + j", 64), a, b, "nx")
+    assert len(check_schedule(kernel).kernels) > 1

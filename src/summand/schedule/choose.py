@@ -28,12 +28,17 @@ from summand.schedule.moves import (
     guards_to_bounds,
     may_repeat,
     merge_dims,
+    nests_of,
+    separate,
     tile,
 )
 from summand.schedule.pack import pack_ahead
+from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
+FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
+MOST_PARTS = 32
 MOST_UNROLL = 64  # operations on accumulators in the innermost loop
 
 
@@ -50,8 +55,16 @@ class Scheduled:
 
 def schedule_kernel(kernel: Kernel, target: Target) -> Scheduled:
     """Choose grid, packing and the schedule of every nest."""
+    if kernel.grid:
+        return Scheduled((_each_nest(kernel, target),))
+    done = [_schedule_one(k, target) for k in separate(kernel)]
+    kernels = tuple(k for s in done for k in s.kernels)
+    return Scheduled(kernels, tuple(t for s in done for t in s.temporaries))
+
+
+def _schedule_one(kernel: Kernel, target: Target) -> Scheduled:
     chain = chain_of(kernel)
-    if chain is None or kernel.grid or chain.levels or not _is_plain(chain.nest):
+    if chain is None or chain.levels or not _is_plain(chain.nest):
         return Scheduled((_each_nest(kernel, target),))
     return _whole(chain, target)
 
@@ -222,12 +235,15 @@ def _reduction_order(facts: Facts, choice: Choice) -> list[str]:
 # ---- kernels of one nest
 
 
-def _whole(chain: Chain, target: Target) -> Scheduled:
-    """Choose everything for a kernel that is one nest."""
+def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> Scheduled:
+    """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
     buffers = {b.name: b for b in chain.kernel.params}
     bits = {b.name: b.dtype.bits for b in buffers.values()}
     nest = merge_dims(drop_unit_dims(chain.nest))
-    facts, choice = _best_form(nest, bits, target)
+    facts, choice = _best_form(nest, bits, part, target)
+    parts = None if part else _in_parts(chain.kernel, facts, choice, target)
+    if parts is not None:
+        return parts
     chain = chain.with_nest(facts.nest)
     if not facts.extents:
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
@@ -251,13 +267,34 @@ def _whole(chain: Chain, target: Target) -> Scheduled:
     return Scheduled((*before, kernel), tuple(temporaries))
 
 
-def _best_form(nest: Nest, bits: dict[str, int], target: Target) -> tuple[Facts, Choice]:
+def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:
+    """The reduction split over tasks, where there are too few results to spread."""
+    goal = task_goal(choice.cycles)
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept)
+    if goal < 4 or tasks * 2 > min(goal, FEWEST_TASKS):
+        return None
+    results = sum(math.prod(facts.extents[d] for d in s.dims) for s in facts.stores)
+    cut = find_cut(facts, min(goal, MOST_PARTS) // tasks)
+    if cut is None or results * cut.parts > choice.cycles / 5:
+        return None
+    split = split_reduction(kernel, facts, cut)
+    alone = frozenset((split.part,))
+    done = [_whole(Chain(k, (), nests_of(k.body)[0]), target, alone) for k in split.kernels]
+    kernels = tuple(k for s in done for k in s.kernels)
+    inner = tuple(t for s in done for t in s.temporaries)
+    return Scheduled(kernels, (*split.temporaries, *inner))
+
+
+def _best_form(
+    nest: Nest, bits: dict[str, int], single: frozenset[str], target: Target
+) -> tuple[Facts, Choice]:
     """With guards as bounds of the reduction, or as they are: what costs less."""
     forms = list(dict.fromkeys((guards_to_bounds(nest), nest)))
     best: tuple[Facts, Choice] | None = None
     for form in forms:
         facts = analyse(form, bits)
-        limits = Limits(single=free_forms(form), may_pack=True, clipped=may_repeat(form))
+        limits = Limits(single=single | free_forms(form), may_pack=True, clipped=may_repeat(form))
         choice = choose_registers(facts, limits, target)
         if best is None or choice.cycles < best[1].cycles:
             best = facts, choice

@@ -91,6 +91,28 @@ def chain_of(kernel: Kernel) -> Chain | None:
     return None
 
 
+def separate(kernel: Kernel) -> tuple[Kernel, ...]:
+    """A kernel for each statement, where they share no scratch and no grid.
+
+    Each is then spread over tasks of its own.
+    """
+    if kernel.grid or kernel.scratch or len(kernel.body) < 2:
+        return (kernel,)
+    out = []
+    for number, stmt in enumerate(kernel.body):
+        touched = {b for n in nests_of((stmt,)) for b in buffers_of(n)}
+        params = tuple(b for b in kernel.params if b.name in touched)
+        name = f"{kernel.name}_{number}"
+        out.append(replace(kernel, name=name, params=params, body=(stmt,)))
+    return tuple(out)
+
+
+def buffers_of(nest: Nest) -> frozenset[str]:
+    """Names of the buffers that a nest touches."""
+    loaded = frozenset(i.buffer for i in nest.code if isinstance(i, Load))
+    return loaded | frozenset(s.buffer for s in nest.stores)
+
+
 # ---- putting forms in place of dims
 
 

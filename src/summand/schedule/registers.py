@@ -234,78 +234,90 @@ def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
     width = width_of(facts, target)
     best: Choice | None = None
     candidates = lane_candidates(facts, limits, width) if width > 1 else []
-    for lanes in [*candidates, *([] if candidates else [()])]:
-        for choice in _score_lanes(facts, limits, tuple(lanes), unrolled, target):
-            if best is None or choice.cycles < best.cycles * (1 - 1e-9):
-                best = choice
+    for lanes in candidates or [()]:
+        choice = _best_tile(facts, limits, lanes, unrolled, target)
+        if best is None or choice.cycles < best.cycles * (1 - 1e-9):
+            best = choice
     assert best is not None
     return best
 
 
-def _score_lanes(
+def _best_tile(
     facts: Facts,
     limits: Limits,
     lanes: tuple[Piece, ...],
     unrolled: frozenset[str],
     target: Target,
-) -> Iterator[Choice]:
+) -> Choice:
+    """The best register tile for these lanes."""
     packed = packable(facts, lanes) if limits.may_pack else frozenset()
     # a dim summed inside and kept outside is a row of the tile, whole
     forced = frozenset(d for d in unrolled if any(d in s.dims for s in facts.stores))
     dims = tiled_dims(facts, limits, lanes, forced)
     model = build_model(facts, lanes, unrolled, dims, target, packed)
-    overhead = packing_cycles(facts, lanes, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)
-    most = MOST_POINTS if looped else 8
     lane_dims = {p.dim: p.count for p in lanes}
+    weigh = _Traffic(facts, dims, lane_dims, looped)
+    best, least = [1] * len(dims), math.inf
+    won = score(model, best, target)
+    for counts in tiles(facts, model, lanes, MOST_POINTS if looped else 8):
+        s = score(model, counts, target)
+        if s.registers > target.registers and max(counts, default=1) > 1:
+            continue
+        cycles = s.cycles * weigh.factor(counts)
+        if cycles < least * (1 - 1e-9):
+            best, least, won = counts, cycles, s
     rest = math.prod(
         -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.kept if d not in dims
     )
     whole = tuple(Piece(d, facts.extents[d]) for d in sorted(forced))
-    for counts in tiles(facts, model, lanes, most):
-        s = score(model, counts, target)
-        if s.registers > target.registers and math.prod(counts) > 1:
-            continue
-        number = float(rest)
-        for dim, count in zip(dims, counts, strict=True):
-            number *= -(-facts.extents[dim] // (count * lane_dims.get(dim, 1)))
-        cycles = number * s.cycles * _traffic(facts, dims, counts, lane_dims, looped) + overhead
-        steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, counts, strict=True)}
-        steps = lane_dims | steps
-        steps |= {p.dim: p.count for p in whole}
-        tile = tuple(Piece(d, c) for d, c in zip(dims, counts, strict=True) if c > 1)
-        yield Choice(
-            lanes,
-            (*whole, *reversed(tile)),
-            unrolled - forced,
-            cycles,
-            s.copies,
-            s.accumulators,
-            tuple(sorted(packed)),
-            steps,
-        )
+    steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
+    steps = lane_dims | steps | {p.dim: p.count for p in whole}
+    tile = tuple(Piece(d, c) for d, c in zip(dims, best, strict=True) if c > 1)
+    return Choice(
+        lanes,
+        (*whole, *reversed(tile)),
+        unrolled - forced,
+        least * rest + packing_cycles(facts, lanes, packed),
+        won.copies,
+        won.accumulators,
+        tuple(sorted(packed)),
+        steps,
+    )
 
 
-def _traffic(
-    facts: Facts,
-    dims: Sequence[str],
-    counts: Sequence[int],
-    lanes: dict[str, int],
-    looped: bool,
-) -> float:
-    """Small preferences: fewer panel reads for each FMA, few streams, remainders avoided."""
-    rows = columns = 1
-    factor = 1.0
-    vectors = [a for a in facts.loads if any(a.stride(d) for d in lanes)]
-    for dim, count in zip(dims, counts, strict=True):
-        if dim in lanes:
-            columns *= count
-        else:
-            rows *= count
-            if count > 1 and vectors and all(dim in a.dims for a in vectors):
-                factor *= 1 + 0.03 * math.log2(count)
-        if facts.extents[dim] % (count * lanes.get(dim, 1)):
-            factor *= 1.01
-    if looped:
-        factor *= 1 + 0.06 / rows + 0.04 / columns
-    return factor
+class _Traffic:
+    """How many tiles there are, with small preferences: few panel reads for each FMA, few streams,
+    remainders avoided."""
+
+    def __init__(
+        self, facts: Facts, dims: Sequence[str], lanes: dict[str, int], looped: bool
+    ) -> None:
+        vectors = [a for a in facts.loads if any(a.stride(d) for d in lanes)]
+        self.looped = looped
+        self.dims = [
+            (
+                facts.extents[d],
+                lanes.get(d, 1),
+                d in lanes,
+                bool(vectors) and all(d in a.dims for a in vectors),
+            )
+            for d in dims
+        ]
+
+    def factor(self, counts: Sequence[int]) -> float:
+        """Tiles times preferences."""
+        rows = columns = 1
+        factor = 1.0
+        for (extent, lanes, is_lane, streams), count in zip(self.dims, counts, strict=True):
+            step = count * lanes
+            factor *= -(-extent // step)
+            if extent % step:
+                factor *= 1.01
+            if is_lane:
+                columns *= count
+            else:
+                rows *= count
+                if streams and count > 1:
+                    factor *= 1 + 0.03 * math.log2(count)
+        return factor * (1 + 0.06 / rows + 0.04 / columns) if self.looped else factor

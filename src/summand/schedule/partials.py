@@ -1,0 +1,243 @@
+"""Split a reduction over tasks: partial results, and a kernel that folds them.
+
+    nest i=64 r=10^6                     nest i r_p=32 r=31232   part[r_p, i] = fold add {r} …
+      out[i] = f(fold add {r} …)    ->   nest i r=576            part[32, i] = fold add {r} …
+                                         nest i r_p=33           out[i] = f(fold add {r_p} part)
+
+For large reductions with few results, which would otherwise run on one core. The number of parts
+follows from shapes alone, and parts are folded in order, so any monoid will do and results do not
+depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.loops.nodes import (
+    Address,
+    Apply,
+    Arg,
+    Buffer,
+    Carry,
+    Const,
+    Fold,
+    Guard,
+    Instr,
+    Kernel,
+    Last,
+    Load,
+    Nest,
+    Part,
+    Position,
+    Ref,
+    Store,
+)
+from summand.schedule.accesses import Facts, operands
+from summand.schedule.moves import substitute
+
+ALIGNED = 64  # a part's positions are a multiple of this where it has several times as many
+
+
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """Kernels, none of them scheduled yet, in the order in which they run."""
+
+    kernels: tuple[Kernel, ...]
+    temporaries: tuple[Buffer, ...]
+    part: str  # the dim that counts the parts
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`parts` pieces of `size` positions of a reduced dim, and `rest` positions after them."""
+
+    dim: str
+    parts: int
+    size: int
+    rest: int
+
+
+def find_cut(facts: Facts, wanted: int) -> Cut | None:
+    """A reduced dim to cut into about `wanted` parts, or None where the nest does not allow it."""
+    folds = [i for i in facts.nest.code if isinstance(i, Fold)]
+    outer = [f for f in folds if not frozenset(f.dims) <= facts.nested]
+    if facts.ordered or facts.nest.bounds or not outer or wanted < 2:
+        return None
+    dims = outer[0].dims
+    if any(f.dims != dims for f in outer) or frozenset(dims) & facts.nested:
+        return None
+    if any((s.dims | facts.deps[s.ref]) & facts.reduced for s in facts.stores):
+        return None
+    commutes = all(f.combine.commutative for f in outer)
+    best: Cut | None = None
+    for dim in dims if commutes else dims[:1]:
+        cut = _cut(dim, facts.extents[dim], wanted)
+        if cut is not None and (best is None or cut.parts > best.parts):
+            best = cut
+    return best
+
+
+def _cut(dim: str, extent: int, wanted: int) -> Cut | None:
+    parts = min(wanted, extent)
+    size = extent // parts
+    if size >= 4 * ALIGNED:
+        size -= size % ALIGNED
+    elif extent % parts:
+        divisors = [p for p in range(2, parts + 1) if extent % p == 0 and p * 2 > parts]
+        parts = divisors[-1] if divisors else parts
+        size = extent // parts
+    return Cut(dim, parts, size, extent - parts * size) if parts > 1 else None
+
+
+def split_reduction(kernel: Kernel, facts: Facts, cut: Cut) -> Partials:
+    """The kernels for one cut."""
+    nest = facts.nest
+    folds = [r for r, i in enumerate(nest.code) if isinstance(i, Fold) and cut.dim in i.dims]
+    part = f"{cut.dim}_p"
+    while part in facts.extents:
+        part += "p"
+    total = cut.parts + (1 if cut.rest else 0)
+    buffers: dict[tuple[Ref, int], tuple[Buffer, Form]] = {}
+    for ref in folds:
+        fold = nest.code[ref]
+        assert isinstance(fold, Fold)
+        kept = [(d, n) for d, n in nest.dims if d in facts.deps[ref]]
+        form, size = Form(), 1
+        for d, n in reversed(kept):
+            form, size = form + Form.of(d) * size, size * n
+        for q in range(len(fold.args)):
+            name = f"{kernel.name}_part{len(buffers)}"
+            dtype = nest.code[fold.args[q]].dtype
+            buffers[ref, q] = (Buffer(name, dtype, size * total), form + Form.of(part) * size)
+    start = Form.of(part) * cut.size + cut.dim
+    main = _part_nest(facts, folds, buffers, (part, cut.parts), (cut.dim, cut.size), start)
+    kernels = [_kernel(kernel, "parts", main, buffers)]
+    if cut.rest:
+        offset = Form.of(cut.dim) + cut.parts * cut.size
+        rest = _part_nest(facts, folds, buffers, None, (cut.dim, cut.rest), offset)
+        last = {part: Form.of(cut.parts)}
+        kernels.append(_kernel(kernel, "rest", _at_part(rest, last), buffers))
+    folded = _folding_nest(facts, folds, buffers, (part, total))
+    kernels.append(_kernel(kernel, kernel.name, folded, buffers))
+    return Partials(tuple(kernels), tuple(b for b, _ in buffers.values()), part)
+
+
+def _at_part(nest: Nest, values: Mapping[str, Form]) -> Nest:
+    stores = tuple(
+        replace(s, at=Address(s.at.form.substitute(values), s.at.dynamic)) for s in nest.stores
+    )
+    return replace(nest, stores=stores)
+
+
+def _part_nest(
+    facts: Facts,
+    folds: Sequence[Ref],
+    buffers: Mapping[tuple[Ref, int], tuple[Buffer, Form]],
+    part: tuple[str, int] | None,
+    cut: tuple[str, int],
+    start: Form,
+) -> Nest:
+    """Fold one piece of the cut dim and store every component."""
+    copy = _Copy(facts.nest.code)
+    wanted: list[tuple[Ref, Form, str]] = []
+    for ref in folds:
+        new = copy.value(ref)
+        for q in range(_arity(facts.nest.code[ref])):
+            buffer, form = buffers[ref, q]
+            value = new if q == 0 else copy.add(Part(new, q, buffer.dtype))
+            wanted.append((value, form, buffer.name))
+    needed = frozenset().union(*(facts.deps[a] for r in folds for a in operands(copy.source[r])))
+    dims = tuple((d, n) for d, n in facts.nest.dims if d in needed or d in facts.nested)
+    dims = tuple((d, cut[1] if d == cut[0] else n) for d, n in dims)
+    nest = Nest(((part,) if part else ()) + dims, tuple(copy.code), ())
+    nest = substitute(nest, {cut[0]: start})
+    stores = tuple(Store(name, Address(form), value) for value, form, name in wanted)
+    return replace(nest, stores=stores)
+
+
+def _folding_nest(
+    facts: Facts,
+    folds: Sequence[Ref],
+    buffers: Mapping[tuple[Ref, int], tuple[Buffer, Form]],
+    part: tuple[str, int],
+) -> Nest:
+    """Fold the parts, then do all that followed the reduction."""
+    copy = _Copy(facts.nest.code)
+    for ref in folds:
+        fold = facts.nest.code[ref]
+        assert isinstance(fold, Fold)
+        args = []
+        for q in range(len(fold.args)):
+            buffer, form = buffers[ref, q]
+            args.append(copy.add(Load(buffer.name, Address(form), buffer.dtype)))
+        copy.known[ref] = copy.add(Fold(fold.combine, (part[0],), tuple(args), fold.dtype))
+    stores = []
+    for store in facts.nest.stores:
+        at = copy.address(store.at)
+        stores.append(replace(store, at=at, value=copy.value(store.value)))
+    kept = tuple((d, n) for d, n in facts.nest.dims if d not in facts.reduced)
+    return Nest((*kept, part), tuple(copy.code), tuple(stores))
+
+
+def _arity(instr: Instr) -> int:
+    return len(instr.args) if isinstance(instr, Fold) else 1
+
+
+def _kernel(
+    kernel: Kernel,
+    name: str,
+    nest: Nest,
+    buffers: Mapping[tuple[Ref, int], tuple[Buffer, Form]],
+) -> Kernel:
+    """A kernel of one nest; its parameters are what the nest touches, in the original order."""
+    touched = {i.buffer for i in nest.code if isinstance(i, Load)} | {s.buffer for s in nest.stores}
+    known = (*kernel.params, *(b for b, _ in buffers.values()))
+    params = tuple(b for b in known if b.name in touched)
+    full = name if name == kernel.name else f"{kernel.name}_{name}"
+    return Kernel(full, params, (), (), (nest,), kernel.note)
+
+
+class _Copy:
+    """Copies the part of some code that is asked for."""
+
+    def __init__(self, source: Sequence[Instr]) -> None:
+        self.source = source
+        self.code: list[Instr] = []
+        self.known: dict[Ref, Ref] = {}
+
+    def add(self, instr: Instr) -> Ref:
+        """Append an instruction."""
+        self.code.append(instr)
+        return len(self.code) - 1
+
+    def value(self, ref: Ref) -> Ref:
+        """The copy of value `ref`, and of all that it reads."""
+        if ref not in self.known:
+            self.known[ref] = self.add(self._renumbered(self.source[ref]))
+        return self.known[ref]
+
+    def address(self, at: Address) -> Address:
+        """An address that reads copies."""
+        guards = tuple(
+            Guard(g.form, g.size, tuple((self.value(r), f) for r, f in g.dynamic))
+            for g in at.guards
+        )
+        return Address(at.form, tuple((self.value(r), f) for r, f in at.dynamic), guards)
+
+    def _renumbered(self, instr: Instr) -> Instr:
+        match instr:
+            case Const() | Position() | Arg():
+                return instr
+            case Load():
+                return replace(instr, at=self.address(instr.at))
+            case Apply() | Fold():
+                return replace(instr, args=tuple(self.value(a) for a in instr.args))
+            case Part():
+                return replace(instr, of=self.value(instr.of))
+            case Carry() | Last():
+                raise InternalError("schedule: a carried state in a split reduction")
+        assert_never(instr)
