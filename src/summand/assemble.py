@@ -16,9 +16,20 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from summand.errors import InternalError
-from summand.loops.nodes import Branch, Copy, Kernel, Launch, Module, Place, Repeat, Step
-from summand.runtime.artifact import Artifact, Port, RangeCheck, Region
-from summand.runtime.pool_code import BACK, COPY, END, JUMP, LAUNCH, UNLESS
+from summand.loops.nodes import (
+    Branch,
+    Copy,
+    Foreign,
+    Kernel,
+    Launch,
+    Layout,
+    Module,
+    Place,
+    Repeat,
+    Step,
+)
+from summand.runtime.artifact import Artifact, Host, Port, RangeCheck, Region
+from summand.runtime.pool_code import BACK, COPY, END, HOST, JUMP, LAUNCH, UNLESS
 
 
 def assemble(module: Module, objects: Sequence[bytes], scratch: int) -> Artifact:
@@ -47,6 +58,7 @@ def assemble(module: Module, objects: Sequence[bytes], scratch: int) -> Artifact
         arena=module.arena,
         scratch=scratch,
         checks=tuple(RangeCheck(c.number, c.size, c.message) for c in module.checks),
+        hosts=tuple(words.hosts),
     )
 
 
@@ -60,7 +72,7 @@ def launched(steps: Sequence[Step]) -> Iterator[Launch]:
                 yield from launched((*step.then, *step.other))
             case Repeat():
                 yield from launched((*step.test, *step.body))
-            case Copy():
+            case Copy() | Foreign():
                 pass
             case _:
                 assert_never(step)
@@ -83,6 +95,7 @@ class _Words:
     code: list[int] = field(default_factory=list)
     launches: list[int] = field(default_factory=list)  # the kernel of each launch
     args: int = 0
+    hosts: list[Host] = field(default_factory=list)
 
     def steps(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -97,6 +110,11 @@ class _Words:
                     place = self.module.places[self.slots[step.source]]
                     size = place.size * place.dtype.bytes
                     self.code += [COPY, self.slots[step.source], self.slots[step.target], size]
+                case Foreign():
+                    self.code += [HOST, len(self.hosts)]
+                    self.hosts.append(
+                        Host(step.name, self.operands(step.args), self.operands(step.outs))
+                    )
                 case _:
                     assert_never(step)
 
@@ -109,6 +127,12 @@ class _Words:
         buffers = [self.slots[b] for b in step.buffers]
         self.code += [LAUNCH, step.kernel, count, self.args, number, len(buffers), *buffers]
         self.args += len(buffers)
+
+    def operands(self, buffers: Sequence[tuple[str, Layout]]) -> tuple[Port, ...]:
+        return tuple(
+            _port(self.module.places[self.slots[name]], self.slots[name], layout.dims)
+            for name, layout in buffers
+        )
 
     def branch(self, step: Branch) -> None:
         to_other = self._hole(UNLESS, self.slots[step.flag])

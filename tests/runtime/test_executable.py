@@ -1,14 +1,15 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from summand.errors import ArgumentError, IndexRangeError, OutOfMemoryError
+from summand.errors import ArgumentError, IndexRangeError, InternalError, OutOfMemoryError
 from summand.runtime import memory
-from summand.runtime.artifact import Artifact, Port, RangeCheck, from_bytes, to_bytes
+from summand.runtime.artifact import Artifact, Host, Port, RangeCheck, Region, from_bytes, to_bytes
 from summand.runtime.executable import Executable
 from summand.runtime.pool import Pool
-from summand.runtime.pool_code import COPY, END
+from summand.runtime.pool_code import COPY, END, HOST
 from tests.runtime.programs import counting, elementwise
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -168,3 +169,34 @@ def test_truncated_artifact():
     for cut in (1, 10, len(data) // 2, len(data) - 1):
         with pytest.raises(ValueError):
             from_bytes(data[:cut])
+
+
+def test_foreign_function():
+    x = Port(0, "float64", (2, 3), ("i", "j"))
+    y = Port(1, "float64", (3, 2), ("j", "i"))
+    artifact = Artifact(
+        (), (), (HOST, 0, COPY, 1, 2, 48, END), (), 3, 0, (x,), (Port(2, "float64", (3, 2)),),
+        hosts=(Host("double", (x,), (y,)),),
+    )  # fmt: skip
+
+    def double(args):
+        ((array, dims),) = args
+        assert dims == ("i", "j")
+        return [(array * 2, dims)]
+
+    class Inner(Exception):
+        pass
+
+    def fail(args):
+        raise Inner
+
+    slots = replace(artifact, regions=(Region(1, 0, 48),), arena=64)
+    a = np.arange(6.0).reshape(2, 3)
+    (out,) = Executable(slots, find={"double": double}.__getitem__).run([a])
+    np.testing.assert_array_equal(out, 2 * a.T)
+    failing = Executable(slots, find=lambda name: fail)
+    with pytest.raises(Inner):
+        failing.run([a])
+    with pytest.raises(InternalError, match="double"):
+        Executable(slots).run([a])
+    assert from_bytes(to_bytes(slots)) == slots

@@ -18,6 +18,7 @@ from summand.loops.nest import Memory, guards_hold, run_nest
 from summand.loops.nodes import (
     Branch,
     Copy,
+    Foreign,
     Kernel,
     Launch,
     Let,
@@ -130,5 +131,7 @@ def _run_steps(steps: Sequence[Step], module: Module, buffers: Buffers) -> None:
                     _run_steps(step.test, module, buffers)
             case Copy():
                 buffers[step.target][:] = buffers[step.source]
+            case Foreign():
+                raise InternalError(f"interp: {step.name} is no part of the loop IR")
             case _:
                 assert_never(step)

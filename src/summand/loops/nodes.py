@@ -289,7 +289,9 @@ class Kernel:
     scratch: tuple[Buffer, ...]
     grid: tuple[tuple[str, int], ...]
     body: tuple[Stmt, ...]
-    note: str = field(default="", compare=False)  # for explain: which equations this kernel computes
+    note: str = field(
+        default="", compare=False
+    )  # for explain: which equations this kernel computes
 
 
 # ---- what the kernels together do
@@ -329,7 +331,16 @@ class Copy:
     target: str
 
 
-Step = Launch | Branch | Repeat | Copy
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Run the foreign function `name` on whole buffers, dense in the order of their layouts."""
+
+    name: str
+    args: tuple[tuple[str, Layout], ...]
+    outs: tuple[tuple[str, Layout], ...]
+
+
+Step = Launch | Branch | Repeat | Copy | Foreign
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from summand.ir.nodes import (
+    Call,
     Cond,
     Eqn,
     Program,
@@ -84,7 +85,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A `cond` or `while`, run as steps between kernels."""
+    """A `cond`, `while` or foreign `call`, run as steps between kernels."""
 
     eqn: Eqn
 
@@ -199,7 +200,7 @@ def _collect_body(
 
 def is_control(eqn: Eqn) -> bool:
     """True of what runs as steps between kernels."""
-    return isinstance(eqn.op, Cond | While)
+    return isinstance(eqn.op, Call | Cond | While)
 
 
 def reads_of(graph: Graph, stored: frozenset[Var], roots: tuple[Var, ...]) -> tuple[Var, ...]:

@@ -9,6 +9,7 @@ No pickle: reading an entry can build nothing but these classes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -46,6 +47,15 @@ class RangeCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """A call of a Python function on whole buffers, known to the process by name."""
+
+    name: str
+    args: tuple[Port, ...]
+    outs: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """Object files and how to run them.
 
@@ -68,6 +78,7 @@ class Artifact:
     arena: int = 0
     scratch: int = 0
     checks: tuple[RangeCheck, ...] = ()
+    hosts: tuple[Host, ...] = ()
 
 
 def to_bytes(artifact: Artifact) -> bytes:
@@ -80,12 +91,13 @@ def to_bytes(artifact: Artifact) -> bytes:
         "launches": artifact.launches,
         "slots": artifact.slots,
         "args": artifact.args,
-        "params": [(p.slot, p.dtype, p.shape, p.dims, p.name) for p in artifact.params],
-        "results": [(p.slot, p.dtype, p.shape, p.dims, p.name) for p in artifact.results],
+        "params": _plain(artifact.params),
+        "results": _plain(artifact.results),
         "regions": [(r.slot, r.offset, r.nbytes, r.name) for r in artifact.regions],
         "arena": artifact.arena,
         "scratch": artifact.scratch,
         "checks": [(c.number, c.size, c.message) for c in artifact.checks],
+        "hosts": [(h.name, _plain(h.args), _plain(h.outs)) for h in artifact.hosts],
     }
     text = json.dumps(header, separators=(",", ":")).encode()
     return b"".join((text, b"\n", *artifact.objects, *(data for _, data in artifact.constants)))
@@ -112,8 +124,8 @@ def from_bytes(data: bytes) -> Artifact:
             launches=tuple(int(k) for k in header["launches"]),
             slots=int(header["slots"]),
             args=int(header["args"]),
-            params=tuple(_port(*p) for p in header["params"]),
-            results=tuple(_port(*p) for p in header["results"]),
+            params=_ports(header["params"]),
+            results=_ports(header["results"]),
             regions=tuple(
                 Region(int(s), int(o), int(n), str(t)) for s, o, n, t in header["regions"]
             ),
@@ -121,11 +133,23 @@ def from_bytes(data: bytes) -> Artifact:
             arena=int(header["arena"]),
             scratch=int(header["scratch"]),
             checks=tuple(RangeCheck(int(n), int(s), str(m)) for n, s, m in header["checks"]),
+            hosts=tuple(Host(str(n), _ports(a), _ports(o)) for n, a, o in header["hosts"]),
         )
     except (KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a compiled program: {error!r}") from error
 
 
-def _port(slot: int, dtype: str, shape: list[int], dims: list[str], name: str) -> Port:
+_Plain = tuple[int, str, tuple[int, ...], tuple[str, ...], str]
+
+
+def _plain(ports: Sequence[Port]) -> list[_Plain]:
+    return [(p.slot, p.dtype, p.shape, p.dims, p.name) for p in ports]
+
+
+def _ports(plain: Sequence[_Plain]) -> tuple[Port, ...]:
+    return tuple(_port(*p) for p in plain)
+
+
+def _port(slot: int, dtype: str, shape: Sequence[int], dims: Sequence[str], name: str) -> Port:
     sizes = tuple(int(n) for n in shape)
     return Port(int(slot), str(dtype), sizes, tuple(str(d) for d in dims), str(name))

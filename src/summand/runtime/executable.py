@@ -10,18 +10,22 @@ program is bound and run natively. It may be called from several threads at once
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from summand.errors import ArgumentError, IndexRangeError, OutOfMemoryError
+from summand.errors import ArgumentError, IndexRangeError, InternalError, OutOfMemoryError
 from summand.runtime import jit, memory, pool_code
 from summand.runtime.artifact import Artifact, Port
-from summand.runtime.pool import Call, Pool, default
+from summand.runtime.pool import Call, Pool, Words, default
 
 STRIDE = 4096  # bytes; scratch of different threads lies on different pages
 
+Labelled = tuple[np.ndarray, tuple[str, ...]]  # an array and its dims, outermost first
+Find = Callable[[str], Callable[[Sequence[Labelled]], Sequence[Labelled]]]
 Signature = tuple[type, np.dtype, tuple[int, ...], tuple[int, ...]]
 
 
@@ -38,8 +42,11 @@ class _Bound:
 class Executable:
     """A loaded program."""
 
-    def __init__(self, artifact: Artifact, pool: Pool | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, pool: Pool | None = None, find: Find | None = None
+    ) -> None:
         self.artifact = artifact
+        self._find = find
         self.pool = pool or default()
         self._library = jit.load(artifact.objects, artifact.functions)
         self._code = self._link()
@@ -140,10 +147,21 @@ class Executable:
 
     def _new_call(self) -> Call:
         call = Call(self._code, self.artifact.slots, self.artifact.args)
+        if self.artifact.hosts:
+            call.host = functools.partial(self._run_host, call.slots)
         call.words[pool_code.CALL["stride"]] = self._stride
         for (slot, _), (_, address) in zip(self.artifact.constants, self._constants):
             call.slots[slot] = address
         return call
+
+    def _run_host(self, slots: Words, number: int) -> None:
+        """Run a foreign function on the buffers of a call."""
+        host = self.artifact.hosts[number]
+        if self._find is None:
+            raise InternalError(f"nothing runs the foreign function {host.name}")
+        found = self._find(host.name)([(_view(slots, p), p.dims) for p in host.args])
+        for port, (array, dims) in zip(host.outs, found, strict=True):
+            _view(slots, port)[...] = array.transpose([dims.index(d) for d in port.dims])
 
     def _link(self) -> ctypes.Array[ctypes.c_int64]:
         """The program's words with each launch's function number replaced by its address."""
@@ -162,6 +180,17 @@ class Executable:
         array, address = memory.default().array((len(data),), np.dtype(np.uint8))
         array[:] = np.frombuffer(data, np.uint8)
         return array, address
+
+
+def _view(slots: Words, port: Port) -> np.ndarray:
+    """A buffer of a running program as an array."""
+    dtype = np.dtype(port.dtype)
+    nbytes = dtype.itemsize * math.prod(port.shape)
+    return np.ndarray(port.shape, dtype, memoryview(_at(slots[port.slot], nbytes)))
+
+
+def _at(address: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * nbytes).from_address(address)
 
 
 def _bind(port: Port) -> _Bound:

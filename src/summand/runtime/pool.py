@@ -23,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from summand.errors import InternalError
 from summand.options import Target
 from summand.runtime import jit, machine, pool_code
 
@@ -30,16 +31,21 @@ SPIN_SECONDS = 100e-6  # a worker's wait before it sleeps; the gap between two c
 BREATH_SECONDS = 5e-3  # a looping program returns to Python about this often
 _CALIBRATION_TURNS = 2000
 
+FINISHED = -1  # what `run` returns at the end of a program
+
 Words = ctypes.Array[ctypes.c_int64]
 
 
 class Call:
     """The state of one running program: its code, buffers, scratch. Not shared between threads."""
 
-    __slots__ = ("address", "args", "code", "slots", "words")
+    __slots__ = ("address", "args", "code", "host", "slots", "words")
 
-    def __init__(self, code: Words, slots: int, args: int) -> None:
+    def __init__(
+        self, code: Words, slots: int, args: int, host: Callable[[int], None] | None = None
+    ) -> None:
         self.code = code
+        self.host = host or _no_host
         self.slots: Words = (ctypes.c_int64 * max(slots, 1))()
         self.args: Words = (ctypes.c_int64 * max(args, 1))()
         self.words: Words = (ctypes.c_int64 * pool_code.CALL_WORDS)()
@@ -47,6 +53,10 @@ class Call:
         self.words[pool_code.CALL["code"]] = ctypes.addressof(code)
         self.words[pool_code.CALL["slots"]] = ctypes.addressof(self.slots)
         self.words[pool_code.CALL["args"]] = ctypes.addressof(self.args)
+
+
+def _no_host(number: int) -> None:
+    raise InternalError(f"pool: the program asks for function {number}, but has none")
 
 
 class Pool:
@@ -88,7 +98,12 @@ class Pool:
         words[pool_code.BUDGET] = budget = 1
         run = self._code.run
         began = 0.0
-        while (at := run(self.address, call.address)) >= 0:
+        while (at := run(self.address, call.address)) != FINISHED:
+            if at < FINISHED:  # at a host word, whose place is -2 - at
+                place = -2 - at
+                call.host(call.code[place + 1])
+                words[pool_code.PC] = place + pool_code.WORDS[pool_code.HOST]
+                continue
             now = time.monotonic()
             budget = max(1, budget // 2) if now - began > BREATH_SECONDS else budget * 2
             words[pool_code.PC] = at

@@ -6,6 +6,7 @@
         unless 4 -> 17                                jump where the bool in buffer 4 is false
         copy 2 -> 3, 4096 bytes
         back -> 0                                     jump, or return to Python for a moment
+        host 0                                        Python runs a function, then goes on
         end
 
 There is one control block, of words that different threads write on cache lines of their own.
@@ -62,9 +63,9 @@ CALL: Final = {
 CALL_WORDS: Final = len(CALL)
 PC, SCRATCH, BUDGET = CALL["pc"], CALL["scratch"], CALL["budget"]
 
-END, LAUNCH, COPY, JUMP, UNLESS, BACK = range(6)
+END, LAUNCH, COPY, JUMP, UNLESS, BACK, HOST = range(7)
 LAUNCH_WORDS: Final = 6  # launch, function, tasks, place of the arguments, tick, count; then slots
-WORDS: Final = {COPY: 4, JUMP: 2, UNLESS: 3, BACK: 2}
+WORDS: Final = {COPY: 4, JUMP: 2, UNLESS: 3, BACK: 2, HOST: 2}
 
 FUTEX_CALL: Final = {"x86_64": 202, "aarch64": 98}  # the system call's number, on Linux
 _PAUSE = {"x86_64": "pause", "aarch64": "isb"}  # tells the core that it spins
@@ -316,6 +317,7 @@ fetch:
     i64 {JUMP}, label %jump
     i64 {UNLESS}, label %unless
     i64 {BACK}, label %back
+    i64 {HOST}, label %host
   ]
 end:
   ret i64 -1
@@ -389,6 +391,9 @@ back:
   br i1 %spent, label %breathe, label %back_on
 back_on:
   br label %fetch
+host:
+  %asked = sub i64 -2, %at
+  ret i64 %asked
 breathe:
   ret i64 %again
 }}

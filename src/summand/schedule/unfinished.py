@@ -15,6 +15,7 @@ from summand.ir.nodes import Var
 from summand.loops.nodes import (
     Branch,
     Copy,
+    Foreign,
     Kernel,
     Launch,
     Layout,
@@ -124,6 +125,8 @@ def _used(step: Step) -> list[str]:
             return list(step.buffers)
         case Copy():
             return [step.source, step.target]
+        case Foreign():
+            return [name for name, _ in (*step.args, *step.outs)]
         case Branch():
             inner = [n for s in (*step.then, *step.other) for n in _used(s)]
             return [step.flag, *inner]

@@ -13,8 +13,8 @@ import numpy as np
 
 from summand.dtypes import bf16
 from summand.errors import InternalError
-from summand.ir.nodes import Cond, Constant, Eqn, Program, Table, Var, While, operands
-from summand.loops.nodes import Branch, Copy, Repeat, Step
+from summand.ir.nodes import Call, Cond, Constant, Eqn, Program, Table, Var, While, operands
+from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
 from summand.rewrite.fuse import fuse
 from summand.rewrite.layout import choose_orders
 from summand.rewrite.plan import Cluster, Control, Graph, Plan, reads_of
@@ -155,8 +155,17 @@ class Unit:
                 return self._cond(eqn, eqn.op)
             case While():
                 return self._while(graph, eqn, eqn.op)
+            case Call():
+                args = tuple(self._operand(a) for a in eqn.op.args)
+                return [Foreign(eqn.op.name, args, tuple(self._operand(o) for o in eqn.outs))]
             case _:
                 raise InternalError(f"lower: {type(eqn.op).__name__} is no control flow")
+
+    def _operand(self, var: Var) -> tuple[str, Layout]:
+        """A whole stored value, as a foreign function sees it."""
+        sizes = var.type.sizes
+        dims = tuple((d, sizes[d]) for d in self.orders[var])
+        return self.storage[var].buffer, Layout(dims)
 
     def _bound(self, var: Var) -> Binding:
         return Binding(self.storage[var].buffer, self.orders[var])
