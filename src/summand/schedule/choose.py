@@ -143,6 +143,7 @@ def build_schedule(facts: Facts, choice: Choice, streaming: bool = False) -> Sch
         tile=tiled,
         unroll=unroll,
         loops=tuple(loops),
+        end_lanes=choice.end_lanes,
         copies=_copies(facts, choice, unroll),
         streaming=streaming,
     )
@@ -155,6 +156,8 @@ def _is_map(facts: Facts, choice: Choice) -> bool:
 def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     """Pieces to unroll in the innermost loop, and the register tile that is left."""
     inner = tuple(Piece(d, facts.extents[d]) for d in sorted(choice.unrolled))
+    if choice.end_lanes and not facts.reduced:
+        return inner, choice.tile
     if _is_map(facts, choice):
         kept_whole = [p for p in choice.tile if p.dim in facts.reduced]
         free = [p for p in choice.tile if p.dim not in facts.reduced]
@@ -259,7 +262,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
     order = _task_order(chain, facts, choice)
-    chain = spread(chain, free_units(chain, order, choice.steps), task_goal(choice.cycles))
+    work = max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
+    chain = spread(chain, free_units(chain, order, choice.steps), task_goal(work))
     final = analyse(chain.nest, bits)
     streaming = _streams(facts, choice, target)
     schedule = build_schedule(final, choice, streaming)
@@ -350,7 +354,7 @@ def _packing(kernel: Kernel, target: Target) -> Kernel:
     choice = choose_registers(facts, Limits(), target)
     loops = [v.dim for v in chain.levels if isinstance(v, Loop)]
     cycles = choice.cycles * math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
-    chain = spread(chain, free_units(chain, loops, {}), min(16, task_goal(cycles)))
+    chain = spread(chain, free_units(chain, loops, {}), task_goal(cycles, packing=True))
     schedule = build_schedule(analyse(chain.nest, bits), choice)
     return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
@@ -366,6 +370,15 @@ def _task_order(chain: Chain, facts: Facts, choice: Choice) -> list[str]:
         outer = f"{dim}_o"
         out.append(outer if outer in loops else dim)
     return out
+
+
+def _bytes(facts: Facts) -> float:
+    """Bytes that a nest moves, each buffer once."""
+    moved: dict[str, float] = {}
+    for access in (*facts.loads, *facts.stores):
+        points = math.prod(facts.extents[d] for d in access.dims) * access.bits / 8
+        moved[access.buffer] = max(moved.get(access.buffer, 0.0), points)
+    return sum(moved.values())
 
 
 def _streams(facts: Facts, choice: Choice, target: Target) -> bool:

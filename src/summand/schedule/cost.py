@@ -19,7 +19,10 @@ from summand.options import Target
 from summand.schedule.accesses import Access, Facts, address_refs, operands
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
+ROUND = 3.0  # cycles of one round of a loop that reduces nothing
 HORIZONTAL = 9.0  # to add up the lanes of one vector
+MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
+TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
 
@@ -188,7 +191,8 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     waiting = chain / copies if model.steps > 1 else 0.0
     step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting)
     spill = max(0.0, registers - target.registers) * 2.0
-    cycles = model.steps * (step + spill) + epilogue / per_cycle + ENTRY
+    start = ENTRY if model.latency else ROUND
+    cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
         cycles += chain + (copies - 1) * sums
     return Score(cycles, int(sums), registers, copies)
@@ -201,9 +205,17 @@ def build_model(
     tileable: Sequence[str],
     target: Target,
     packed: frozenset[int] = frozenset(),
+    turned: frozenset[int] = frozenset(),
+    merged: bool = False,
 ) -> Model:
-    """Count what every value of the nest costs, with these lanes."""
-    return _Counter(facts, tuple(lanes), unrolled, tuple(tileable), target, packed).model()
+    """Count what every value of the nest costs, with these lanes.
+
+    `packed` loads are contiguous, `turned` ones transposed in registers; `merged`: folded lanes are
+    added up for a whole block at once.
+    """
+    counter = _Counter(facts, tuple(lanes), unrolled, tuple(tileable), target, packed)
+    counter.turned, counter.merged = turned, merged
+    return counter.model()
 
 
 class _Counter:
@@ -220,6 +232,8 @@ class _Counter:
     ) -> None:
         self.facts, self.lanes, self.unrolled, self.tileable = facts, lanes, unrolled, tileable
         self.target, self.packed = target, packed
+        self.turned: frozenset[int] = frozenset()
+        self.merged = False
         self.readers = readers_of(facts)
         self.width = math.prod(p.count for p in lanes)
         self.lane_dims = frozenset(p.dim for p in lanes)
@@ -281,7 +295,7 @@ class _Counter:
                     inner.slots += slots * often
                     group.sums += repeat * len(instr.args) * self.wide(instr.dtype.bits)
                     if self.lane_dims & frozenset(instr.dims):
-                        group.epilogue += HORIZONTAL * repeat
+                        group.epilogue += (MERGED if self.merged else HORIZONTAL) * repeat
                 elif deps & self.looped:
                     inner.slots += slots * often
                 else:
@@ -303,9 +317,10 @@ class _Counter:
     def _load(self, access: Access) -> None:
         group, repeat = self.group(self.facts.deps[access.ref])
         kind = lane_kind(access.strides, access.loose, self.lanes)
-        if access.ref in self.packed:
+        if access.ref in self.packed or access.ref in self.turned:
             kind = "unit"
-        cycles = load_cycles(kind, self.width) * self.wide(access.bits)
+        cycles = TURNED if access.ref in self.turned else 0.0
+        cycles += load_cycles(kind, self.width) * self.wide(access.bits)
         if access.guarded and access.ref not in self.packed:
             cycles += 2.0 if access.guarded & self.lane_dims else 1.5
         if address_refs(access.at):
@@ -324,8 +339,9 @@ class _Counter:
     def _store(self, access: Access) -> None:
         deps = self.facts.deps[access.ref] | access.dims
         group, repeat = self.group(deps)
-        kind = lane_kind(access.strides, access.loose, self.lanes)
+        kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
+        cycles /= self.width if self.merged else 1
         if access.combines:
             cycles += load_cycles(kind, self.width) + 1
         if access.guarded:

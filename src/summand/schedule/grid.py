@@ -17,6 +17,7 @@ from summand.schedule.moves import Chain, is_free, may_repeat, parallelise, tile
 
 TASK_CYCLES = 25_000.0  # least work of a task: about 7 µs
 MOST_TASKS = 64
+PACKING_TASKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,10 @@ class Unit:
     is_loop: bool = False
 
 
-def task_goal(cycles: float) -> int:
-    """How many tasks work of so many cycles is cut into."""
+def task_goal(cycles: float, packing: bool = False) -> int:
+    """How many tasks work of so many cycles is cut into; packing is cut into few."""
+    if packing:
+        return max(1, min(PACKING_TASKS, int(cycles * 3 / TASK_CYCLES)))
     return max(1, min(MOST_TASKS, int(cycles / TASK_CYCLES)))
 
 

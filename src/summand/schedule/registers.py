@@ -38,6 +38,7 @@ class Choice:
     accumulators: int = 0
     packed: tuple[int, ...] = ()
     steps: dict[str, int] = field(default_factory=dict)
+    end_lanes: tuple[Piece, ...] = ()
 
     def step(self, dim: str) -> int:
         """Positions of a dim that one register tile covers."""
@@ -235,11 +236,38 @@ def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
     best: Choice | None = None
     candidates = lane_candidates(facts, limits, width) if width > 1 else []
     for lanes in candidates or [()]:
-        choice = _best_tile(facts, limits, lanes, unrolled, target)
-        if best is None or choice.cycles < best.cycles * (1 - 1e-9):
-            best = choice
+        ends = [None, *end_candidates(facts, limits, lanes, width)] if lanes else [None]
+        for end in ends:
+            choice = _best_tile(facts, limits, lanes, unrolled, target, end)
+            if best is None or choice.cycles < best.cycles * (1 - 1e-9):
+                best = choice
     assert best is not None
     return best
+
+
+def end_candidates(facts: Facts, limits: Limits, lanes: Sequence[Piece], width: int) -> list[str]:
+    """Dims that the lanes may become when the values are stored: unit stride in every store.
+
+    Reduced lanes are merged into them; in a map the loaded vectors are transposed.
+    """
+    if len(lanes) != 1 or facts.carried or limits.single or len(facts.stores) == 0:
+        return []
+    dim = lanes[0].dim
+    is_map = not facts.reduced
+    if not is_map and dim not in facts.reduced:
+        return []
+    if is_map and not any(a.stride(dim) == 1 and dim not in a.loose for a in facts.loads):
+        return []
+    out = []
+    for end in facts.kept:
+        if end == dim or end in facts.ordered or facts.extents[end] < width:
+            continue
+        if facts.extents[end] % width and not is_map:
+            continue
+        whole = all(s.stride(end) == 1 and end not in s.loose for s in facts.stores)
+        if whole and not any(s.combines for s in facts.stores):
+            out.append(end)
+    return out
 
 
 def _best_tile(
@@ -248,8 +276,11 @@ def _best_tile(
     lanes: tuple[Piece, ...],
     unrolled: frozenset[str],
     target: Target,
+    end: str | None = None,
 ) -> Choice:
     """The best register tile for these lanes."""
+    if end is not None:
+        return _with_end(facts, lanes, unrolled, end, target)
     packed = packable(facts, lanes) if limits.may_pack else frozenset()
     # a dim summed inside and kept outside is a row of the tile, whole
     forced = frozenset(d for d in unrolled if any(d in s.dims for s in facts.stores))
@@ -283,6 +314,39 @@ def _best_tile(
         won.accumulators,
         tuple(sorted(packed)),
         steps,
+    )
+
+
+def _with_end(
+    facts: Facts, lanes: tuple[Piece, ...], unrolled: frozenset[str], end: str, target: Target
+) -> Choice:
+    """A square tile whose lanes change before it is stored: `width` vectors along the end's dim."""
+    (piece,) = lanes
+    width = piece.count
+    merged = piece.dim in facts.reduced
+    inside = lanes if merged else (Piece(end, width),)
+    rows = end if merged else piece.dim
+    turned = frozenset(
+        a.ref
+        for a in facts.loads
+        if not merged and a.stride(piece.dim) == 1 and a.stride(end) != 1 and not a.loose
+    )
+    model = build_model(facts, inside, unrolled, (rows,), target, turned=turned, merged=merged)
+    one = score(model, [width], target)
+    number = math.prod(facts.extents[d] for d in facts.kept if d not in (end, piece.dim))
+    number *= -(-facts.extents[end] // width)
+    if not merged:
+        number *= -(-facts.extents[piece.dim] // width)
+    return Choice(
+        lanes,
+        (Piece(end, width),),
+        unrolled,
+        number * one.cycles,
+        1,
+        width,
+        (),
+        {piece.dim: width, end: width},
+        (Piece(end, width),),
     )
 
 
