@@ -30,7 +30,7 @@ def apply(fn: str, args: Sequence[np.ndarray], dtype: DType) -> np.ndarray:
         if fn == "pow" and dtype.is_integer:
             return _integer_power(args[0], args[1]).astype(value_type(dtype))
         out = PRIMS[fn].numpy(*args)
-    return convert(np.asarray(out), dtype)
+    return np.asarray(out).astype(value_type(dtype), copy=False)
 
 
 def _integer_power(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What loop IR means: run kernels and modules on NumPy buffers, point by point in meaning.
 
 The oracle of code generation and of schedule moves, and their sanitizer: every touched address is
-checked, scratch starts as garbage in each task, and two tasks may not meet in one element. Schedules
-are ignored. Fast enough for tests only, though a nest is evaluated over its whole box at once
+checked, scratch starts as garbage in each task, and two tasks may not meet in one element.
+Schedules are ignored. Fast enough for tests only, though a nest is evaluated over its whole box at once
 (`loops/nest.py`).
 """
 
