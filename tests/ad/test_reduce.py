@@ -248,3 +248,12 @@ def test_no_zero_arithmetic():
     program = vjp(b.finish([z]), (0,))
     assert [e.op.fn for e in program.eqns] == ["exp", "mul", "sin", "add", "mul"]
     assert all(isinstance(e, Eqn) and not isinstance(e.op, Iota) for e in program.eqns)
+
+
+def test_interleave():
+    b = Builder()
+    x, y = b.param(array(u=3, c=2)), b.param(array(u=2, c=2))
+    out = b.interleave([x, y], [("u", 2)])
+    assert out.type == array(u=5, c=2)
+    (s,) = b.reduce(SUM, ["c"], b.map("mul", out, out))
+    check(b.finish([s, out]))

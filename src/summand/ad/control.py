@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from summand.ad.tape import Names, PullProgram, Step, Tape
+from summand.ad.tape import PullProgram, Step, Tape
 from summand.errors import DerivativeError, InternalError, Loc, layout
 from summand.ir import foreign
 from summand.ir.builder import Builder
+from summand.ir.fresh import Names
 from summand.ir.nodes import Call, Cond, Custom, Eqn, Program, Var
 
 

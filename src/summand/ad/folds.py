@@ -183,7 +183,9 @@ def _place(b: Builder, op: ReduceAt, places: Sequence[tuple[str, int]], like: Va
     total = b.constant(0, dtype)
     dropped: Var | None = None
     for (_, index), (_, size) in zip(op.index, places, strict=True):
-        value = b.convert(index if isinstance(index, Var) else form_value(b, index, like), dtype)
+        value = b.convert(
+            index if isinstance(index, Var) else b.position(index, like.type.sizes), dtype
+        )
         low, high = b.constant(0, dtype), b.constant(size - 1, dtype)
         if op.mode == "fill":
             out = b.map("or", b.map("lt", value, low), b.map("gt", value, high))
@@ -191,20 +193,3 @@ def _place(b: Builder, op: ReduceAt, places: Sequence[tuple[str, int]], like: Va
         value = b.map("min", b.map("max", value, low), high)
         total = b.map("add", b.map("mul", total, b.constant(size, dtype)), value)
     return total if dropped is None else b.map("where", dropped, b.constant(count, dtype), total)
-
-
-def form_value(b: Builder, form: Form, like: Var) -> Var:
-    """An index form as an integer value; `like` has the dims' sizes."""
-    sizes = like.type.sizes
-    wide = any(n >= 2**31 for n in sizes.values())
-    dtype = dtypes.i64 if wide else dtypes.i32
-    total = b.constant(form.const, dtype)
-    for atom, coefficient in form.terms:
-        if isinstance(atom, str):
-            value = b.convert(b.iota(atom, sizes[atom]), dtype)
-        else:
-            fn = "floordiv" if atom.op == "//" else "mod"
-            by = b.constant(atom.by, dtype)
-            value = b.map(fn, b.convert(form_value(b, atom.form, like), dtype), by)
-        total = b.map("add", total, b.map("mul", value, b.constant(coefficient, dtype)))
-    return total

@@ -19,9 +19,9 @@ from summand.ad.cotangents import scaled
 from summand.ad.derivatives import Site, partials
 from summand.ad.folds import combine
 from summand.ad.reverse import pull
-from summand.ad.tape import Names
 from summand.errors import DerivativeError, layout
 from summand.ir.builder import Builder
+from summand.ir.fresh import Names
 from summand.ir.nodes import (
     SUM,
     Call,
@@ -30,6 +30,7 @@ from summand.ir.nodes import (
     Custom,
     Eqn,
     Group,
+    Interleave,
     Iota,
     Map,
     Monoid,
@@ -107,6 +108,10 @@ def _push(b: Builder, eqn: Eqn, known: Tangents, constants: dict[Var, Scalar]) -
             _push_reduce_at(b, eqn, eqn.op, known)
         case Reindex():
             _push_reindex(b, eqn, eqn.op, known)
+        case Interleave():
+            if any(p in known for p in eqn.op.parts):
+                parts = _pairs(b, eqn.op.parts, known)[0]
+                known[eqn.out] = b.interleave(parts, eqn.op.dims)
         case Recur():
             _push_recur(b, eqn, eqn.op, known)
         case Cond():

@@ -13,7 +13,7 @@ from summand.ad.cotangents import Cotangent, Selected, dense
 from summand.ad.tape import Tape
 from summand.ir.builder import Builder
 from summand.ir.index import Form
-from summand.ir.nodes import SUM, Eqn, ReduceAt, Reindex, Scalar, Var
+from summand.ir.nodes import SUM, Eqn, Index, Interleave, ReduceAt, Reindex, Scalar, Var
 
 
 def renamed(op: Reindex, out: Var) -> dict[str, str] | None:
@@ -67,6 +67,21 @@ def gather_places(b: Builder, value: Var, op: ReduceAt, like: Var, fill: Scalar 
     is outside its dim and dropped: `fill`.
     """
     return b.reindex(value, dict(op.index), like.type.sizes, op.mode, fill)
+
+
+def pull_interleave(tape: Tape, eqn: Eqn, op: Interleave) -> None:
+    """Each part's cotangent is a strided slice."""
+    ct = tape.array(eqn.out)
+    if ct is None:
+        return
+    for part, residues in zip(op.parts, op.residues(), strict=True):
+        if not tape.wants(part):
+            continue
+        index: dict[str, Index] = {}
+        for (d, stride), residue in zip(op.dims, residues, strict=True):
+            if d in ct.type.names:
+                index[d] = Form.of(d) * stride + residue
+        tape.add(part, tape.b.reindex(ct, index, part.type.sizes))
 
 
 def pull_reduce_at_sum(tape: Tape, eqn: Eqn, op: ReduceAt) -> None:

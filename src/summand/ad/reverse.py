@@ -18,10 +18,11 @@ from summand.ad import control, folds, recurrence, selection
 from summand.ad.activity import Activity, activity
 from summand.ad.cotangents import Cotangent, Selected, settle, sum_to
 from summand.ad.derivatives import Site, partials
-from summand.ad.indexing import pull_reduce_at_sum, pull_reindex
-from summand.ad.tape import Names, Step, Tape
+from summand.ad.indexing import pull_interleave, pull_reduce_at_sum, pull_reindex
+from summand.ad.tape import Step, Tape
 from summand.errors import InternalError
 from summand.ir.builder import Builder
+from summand.ir.fresh import Names
 from summand.ir.nodes import (
     Call,
     Cond,
@@ -29,6 +30,7 @@ from summand.ir.nodes import (
     Custom,
     Eqn,
     Group,
+    Interleave,
     Iota,
     Map,
     Program,
@@ -130,6 +132,8 @@ def _adjoint(tape: Tape, step: Step) -> None:
     match step.eqn.op:
         case Map():
             _pull_map(tape, step.eqn, step.eqn.op)
+        case Interleave():
+            pull_interleave(tape, step.eqn, step.eqn.op)
         case Reindex():
             pull_reindex(tape, step.eqn, step.eqn.op)
         case Reduce():

@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from summand.ad.cotangents import Cotangent, dense, total
 from summand.ir.builder import Builder
+from summand.ir.fresh import Names
 from summand.ir.nodes import (
-    Cond,
     Constant,
-    Custom,
     Eqn,
     Iota,
     Map,
     Program,
-    Recur,
-    Reduce,
-    ReduceAt,
     Scalar,
     Table,
     Type,
     Var,
-    While,
 )
-
-
-class Names:
-    """Names for new dims, different from every dim of a program and its sub-programs."""
-
-    def __init__(self, program: Program) -> None:
-        self._taken = set(_dims_of(program))
-
-    def fresh(self, base: str) -> str:
-        """`base`, or `base` with the least number that makes it new."""
-        name, n = base, 0
-        while name in self._taken:
-            n += 1
-            name = f"{base}_{n}"
-        self._taken.add(name)
-        return name
-
-
-def _dims_of(program: Program) -> Iterable[str]:
-    for v in program.params:
-        yield from v.type.names
-    for eqn in program.eqns:
-        for v in eqn.outs:
-            yield from v.type.names
-        for inner in sub_programs(eqn):
-            yield from _dims_of(inner)
-        if isinstance(eqn.op, Recur):
-            yield from eqn.op.over
-
-
-def sub_programs(eqn: Eqn) -> tuple[Program, ...]:
-    """The programs inside an equation."""
-    match eqn.op:
-        case Recur(body=body):
-            return (body,)
-        case Cond(then=then, other=other):
-            return (then, other)
-        case While(test=test, body=body):
-            return (test, body)
-        case Custom(primal=primal, forward=forward, backward=backward):
-            return tuple(p for p in (primal, forward, backward) if p is not None)
-        case Reduce(monoid=m) | ReduceAt(monoid=m):
-            return (m.combine,) if m.combine is not None else ()
-        case _:
-            return ()
 
 
 class PullProgram(Protocol):

@@ -18,6 +18,7 @@ from summand.ir.nodes import (
     Constant,
     Eqn,
     Index,
+    Interleave,
     Iota,
     Map,
     Mode,
@@ -155,6 +156,34 @@ class Builder:
             types.append(Type.of(a.type.dtype, out))
         places = tuple(sorted(index.items(), key=lambda kv: kv[0]))
         return self.emit(ReduceAt(monoid, tuple(dims), tuple(args), places, mode), types)
+
+    def interleave(self, parts: Sequence[Var], dims: Sequence[tuple[str, int]]) -> Var:
+        """out[… d: stride·q + r …] = part_r[… d: q …]; a part for each combination of residues."""
+        op = Interleave(tuple(parts), tuple(dims))
+        sizes = dict(parts[0].type.dims)
+        for number, (dim, _) in enumerate(dims):
+            alone = zip(parts, op.residues(), strict=True)
+            along = [p for p, r in alone if not any(v for n, v in enumerate(r) if n != number)]
+            sizes[dim] = sum(p.type.sizes[dim] for p in along)
+        return self.emit(op, [Type.of(parts[0].type.dtype, sizes)])[0]
+
+    def position(self, form: Form, sizes: Mapping[str, int]) -> Var:
+        """The value of an index form as an integer (i32, i64 where a dim's size needs it)."""
+        dtype = POSITION if all(sizes[d] < 2**31 for d in form.dims) else dtypes.i64
+        total: Var | None = None
+        for atom, coefficient in form.terms:
+            if isinstance(atom, str):
+                value = self.convert(self.iota(atom, sizes[atom]), dtype)
+            else:
+                inner = self.convert(self.position(atom.form, sizes), dtype)
+                fn = "floordiv" if atom.op == "//" else "mod"
+                value = self.map(fn, inner, self.constant(atom.by, dtype))
+            if coefficient != 1:
+                value = self.map("mul", value, self.constant(coefficient, dtype))
+            total = value if total is None else self.map("add", total, value)
+        if total is None:
+            return self.constant(form.const, dtype)
+        return self.map("add", total, self.constant(form.const, dtype)) if form.const else total
 
     def expand(self, a: Var, sizes: Mapping[str, int]) -> Var:
         """`a` with further dims, along which it is constant (adds 0·iota through `where`-free maps)."""

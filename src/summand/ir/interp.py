@@ -29,6 +29,7 @@ from summand.ir.nodes import (
     Custom,
     Eqn,
     Group,
+    Interleave,
     Iota,
     Map,
     Op,
@@ -107,6 +108,8 @@ def _step(eqn: Eqn, env: Mapping[int, Named]) -> Sequence[Named]:
         case ReduceAt():
             indices = {d: env[i.id] if isinstance(i, Var) else i for d, i in op.index}
             return reduce_at(op, of(op.args), indices, eqn, evaluate)
+        case Interleave():
+            return [_interleave(op, of(op.parts), eqn.out.type)]
         case Group():
             return group(op, env[op.index.id], eqn.outs)
         case Iota():
@@ -142,6 +145,19 @@ def _map(op: Map, args: Sequence[Named], out: Var) -> Named:
     types = [v.type.dtype for v in op.args]
     result = apply(op.fn, [a.aligned(order) for a in args], types, out.type.dtype)
     return Named(np.asarray(result), order)
+
+
+def _interleave(op: Interleave, parts: Sequence[Named], type_: Type) -> Named:
+    sizes = {**parts[0].sizes, **type_.sizes}
+    order = tuple(sizes)
+    out = np.empty([sizes[d] for d in order], type_.dtype.numpy)
+    for part, residues in zip(parts, op.residues(), strict=True):
+        begin = dict(zip((d for d, _ in op.dims), residues, strict=True))
+        step = dict(op.dims)
+        out[tuple(slice(begin.get(d, 0), None, step.get(d, 1)) for d in order)] = part.aligned(
+            order
+        )
+    return Named(out, order)
 
 
 def _constant(value: Scalar | Table, type_: Type) -> Named:

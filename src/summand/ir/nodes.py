@@ -10,6 +10,7 @@ The meaning of every equation is written down once, in `ir/interp.py`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -185,6 +186,25 @@ class ReduceAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Interleave:
+    """Values that lie between each other: out[… d: stride·q + r …] = part_r[… d: q …].
+
+    `dims` are (dim, stride) for one or several dims; `parts` has one value for each combination of
+    residues r, row-major in the order of `dims` (the last dim's residue runs fastest). All parts
+    have the result's dims; along d, part r has ceil((size - r) / stride) elements. Each element of
+    the result is written by exactly one part, so a lowering stores every part straight into the
+    result's buffer, with stride·step, from the nest that computes it.
+    """
+
+    parts: tuple[Var, ...]
+    dims: tuple[tuple[str, int], ...]
+
+    def residues(self) -> tuple[tuple[int, ...], ...]:
+        """The residues of each part, one for each of `dims`."""
+        return tuple(itertools.product(*(range(stride) for _, stride in self.dims)))
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Stable counting sort of `index` (values 0 … size-1) over its one dim.
 
@@ -330,6 +350,7 @@ Op = (
     | Reduce
     | Reindex
     | ReduceAt
+    | Interleave
     | Group
     | Iota
     | Constant
@@ -377,6 +398,8 @@ def operands(op: Op) -> tuple[Var, ...]:
             return (op.arg, *(i for _, i in op.index if isinstance(i, Var)))
         case ReduceAt():
             return (*op.args, *(i for _, i in op.index if isinstance(i, Var)))
+        case Interleave():
+            return op.parts
         case Group():
             return (op.index,)
         case Iota() | Constant():
@@ -414,6 +437,8 @@ def with_operands(op: Op, new: Mapping[Var, Var]) -> Op:
             return Reindex(one(op.arg), indices(op.index), op.mode, op.fill)
         case ReduceAt():
             return ReduceAt(op.monoid, op.dims, many(op.args), indices(op.index), op.mode)
+        case Interleave():
+            return Interleave(many(op.parts), op.dims)
         case Group():
             return Group(one(op.index), op.size, op.places)
         case Iota() | Constant():

@@ -25,6 +25,7 @@ from summand.ir.nodes import (
     Eqn,
     Group,
     Index,
+    Interleave,
     Iota,
     Keep,
     Map,
@@ -309,6 +310,11 @@ def _custom(reader: _Reader, known: Vars, outs: Sequence[Var]) -> Op:
     return Custom(primal, forward, backward, args)
 
 
+def _interleave(reader: _Reader, known: Vars, outs: Sequence[Var]) -> Op:
+    dims = reader.listed("(", ")", lambda: (reader.name(), reader.number()))
+    return Interleave(_vars(reader, known), dims)
+
+
 _READERS: dict[str, Callable[[_Reader, Vars, Sequence[Var]], Op]] = {
     "reduce": _reduce,
     "reindex": _reindex,
@@ -316,6 +322,7 @@ _READERS: dict[str, Callable[[_Reader, Vars, Sequence[Var]], Op]] = {
     "constant": _constant,
     "recur": _recur,
     "custom": _custom,
+    "interleave": _interleave,
     "group": lambda r, known, outs: Group(_var(r, known), r.number(), r.name()),
     "iota": lambda r, known, outs: Iota(r.name()),
     "random_bits": lambda r, known, outs: RandomBits(_var(r, known), _dims(r, "(", ")")),

@@ -27,6 +27,7 @@ from summand.ir.nodes import (
     Eqn,
     Group,
     Index,
+    Interleave,
     Iota,
     Map,
     Monoid,
@@ -119,6 +120,9 @@ def _op(op: Op, outs: tuple[Var, ...], indent: str) -> str:
         case ReduceAt():
             head = f"reduce_at {_monoid(op.monoid, indent)} {{{', '.join(op.dims)}}}"
             return f"{head} {_names(op.args)} {_index(op.index)} {op.mode}"
+        case Interleave():
+            dims = ", ".join(f"{d} {stride}" for d, stride in op.dims)
+            return f"interleave ({dims}) {_list(op.parts)}"
         case Group():
             return f"group %{op.index.id} {op.size} {op.places}"
         case Iota():

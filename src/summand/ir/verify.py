@@ -25,6 +25,7 @@ from summand.ir.nodes import (
     Eqn,
     Group,
     Index,
+    Interleave,
     Iota,
     Map,
     Mode,
@@ -125,6 +126,7 @@ def _types(
     | Reduce
     | Reindex
     | ReduceAt
+    | Interleave
     | Group
     | Iota
     | Constant
@@ -143,6 +145,8 @@ def _types(
             return (_reindex(op, _only(outs)),)
         case ReduceAt():
             return _reduce_at(op, outs)
+        case Interleave():
+            return (_interleave(op, _only(outs)),)
         case Group():
             return _group(op, outs)
         case Iota():
@@ -297,6 +301,21 @@ def _reduce_at(op: ReduceAt, outs: Sequence[Var]) -> tuple[Type, ...]:
         if 0 not in sizes.values():
             _place(dim, new[dim], index, op.mode, sizes)
     return tuple(Type.of(a.type.dtype, {**kept, **new}) for a in op.args)
+
+
+def _interleave(op: Interleave, out: Type) -> Type:
+    names = [d for d, _ in op.dims]
+    need(len(set(names)) == len(names) > 0, "no dim is interleaved, or one twice")
+    need(all(s >= 1 for _, s in op.dims), "a stride is not positive")
+    need(set(names) <= out.names, "the result lacks an interleaved dim")
+    need(len(op.parts) == len(op.residues()), "one part for each combination of residues")
+    for part, residues in zip(op.parts, op.residues(), strict=True):
+        sizes = out.sizes
+        for (dim, stride), residue in zip(op.dims, residues, strict=True):
+            sizes[dim] = max(-((residue - sizes[dim]) // stride), 0)
+        wanted = Type.of(out.dtype, sizes)
+        need(part.type == wanted, f"part {residues} has type {part.type}, not {wanted}")
+    return out
 
 
 def _group(op: Group, outs: Sequence[Var]) -> tuple[Type, ...]:
