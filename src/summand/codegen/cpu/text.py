@@ -42,6 +42,7 @@ Scalar = bool | int | float
 Body = Callable[[Int, list[Value]], Sequence[Value]]
 
 ZERO = "zeroinitializer"
+MOST_ZEROS = 4096  # bytes of the block that stands in for what a guard rules out
 _REGISTER = {"bool": "i1", "f16": "float", "bf16": "float", "f32": "float", "f64": "double"}
 _MEMORY = {"bool": "i8", "f16": "half", "bf16": "i16", "f32": "float", "f64": "double"}
 _SUFFIX = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16", "ptr": "p0"}
@@ -87,7 +88,7 @@ def suffix(type_: str) -> str:
 
 
 def float_bits(value: float, element: str) -> str:
-    """A float literal that LLVM takes exactly: the bits of the double, rounded to the type first."""
+    """A float literal that LLVM takes exactly: the bits of a double, rounded to the type."""
     if element == "float":
         value = round_to_float(value)
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
@@ -142,11 +143,20 @@ def poison(type_: str) -> Value:
 class Unit:
     """What the functions of one LLVM module share: declarations and internal functions."""
 
-    def __init__(self, features: str = "", attributes: str = "nounwind") -> None:
+    def __init__(self, features: str = "", attributes: str = "nounwind", triple: str = "") -> None:
+        self.is_x86 = triple.startswith(("x86_64", "amd64", "i386", "i686"))
         self.features = frozenset(f[1:] for f in features.split(",") if f.startswith("+"))
         self.attributes = attributes
         self._declared: dict[str, str] = {}
         self._functions: dict[str, str] = {}
+        self._zeros = 0
+
+    def zeros(self, size: int) -> Value | None:
+        """An address of at least `size` zero bytes; None where that many are not provided."""
+        if size > MOST_ZEROS:
+            return None
+        self._zeros = max(self._zeros, size)
+        return Value("@zeros", "ptr")
 
     def declare(self, name: str, type_: str, params: Sequence[str]) -> None:
         """Declare an intrinsic or an external function, once."""
@@ -165,6 +175,9 @@ class Unit:
     def text(self) -> str:
         """The whole module."""
         tail = f"attributes #0 = {{ {self.attributes} }}\n!0 = !{{i32 1}}\n"
+        if self._zeros:
+            block = f"[{self._zeros + 63 & -64} x i8] zeroinitializer, align 64"
+            tail = f"@zeros = internal constant {block}\n{tail}"
         return "\n".join((*self._declared.values(), *self._functions.values(), tail))
 
 

@@ -1,0 +1,188 @@
+"""One kernel: its task's place in the grid, its buffers, and its tree of statements.
+
+    define void @NAME(ptr noalias %args, i64 %task, ptr noalias %scratch)
+
+`args` points to the addresses of the global buffers, in the order of `Kernel.params`; `task` is the
+row-major index into the grid; `scratch` is the thread's own memory, aligned to 64 bytes, of which
+the kernel uses `scratch_bytes(kernel)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import assert_never
+
+from summand.codegen.cpu.memory import branch
+from summand.codegen.cpu.nest import NestWriter
+from summand.codegen.cpu.plan import NestPlan, Ranges, default_schedule, fits, form_range
+from summand.codegen.cpu.text import Function, Int, Unit, Value
+from summand.ir.index import Form
+from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When
+
+ALIGNMENT = 64  # bytes: of scratch buffers, and what streaming stores need
+GAP = 64  # bytes between scratch buffers, so that they do not share a cache line's set
+
+
+def scratch_bytes(kernel: Kernel) -> int:
+    """Bytes of scratch memory that a task of the kernel needs."""
+    return _scratch_layout(kernel)[1]
+
+
+def _scratch_layout(kernel: Kernel) -> tuple[dict[str, int], int]:
+    """Byte offset of each scratch buffer, and the total."""
+    at: dict[str, int] = {}
+    end = 0
+    for buffer in kernel.scratch:
+        space = buffer.space * buffer.dtype.bytes
+        start = -(-(end + space) // ALIGNMENT) * ALIGNMENT
+        at[buffer.name] = start
+        end = start + buffer.size * buffer.dtype.bytes + space + GAP
+    return at, -(-end // ALIGNMENT) * ALIGNMENT
+
+
+def write_kernel(unit: Unit, kernel: Kernel) -> None:
+    """Add the function of a kernel to a unit."""
+    KernelWriter(unit, kernel).write()
+
+
+class KernelWriter:
+    """Writes the function of one kernel."""
+
+    def __init__(self, unit: Unit, kernel: Kernel) -> None:
+        params = "ptr noalias %args, i64 %task, ptr noalias %scratch"
+        self.kernel = kernel
+        self.fn = Function(unit, kernel.name, params)
+        self.buffers: dict[str, Buffer] = {b.name: b for b in (*kernel.params, *kernel.scratch)}
+        self.bases: dict[str, Value] = {}
+        self.streams = False
+
+    def write(self) -> None:
+        """Write the whole function."""
+        self._bind_buffers()
+        position, ranges = self._task_position()
+        self._body(self.kernel.body, position, ranges)
+        if self.streams and self.fn.unit.is_x86:
+            self.fn.unit.declare("llvm.x86.sse.sfence", "void", ())
+            self.fn.do("call void @llvm.x86.sse.sfence()")
+        self.fn.finish()
+
+    def _bind_buffers(self) -> None:
+        fn = self.fn
+        args, scratch = Value("%args", "ptr"), Value("%scratch", "ptr")
+        for number, buffer in enumerate(self.kernel.params):
+            slot = fn.at(args, number, "ptr")
+            self.bases[buffer.name] = fn.op(f"load ptr, ptr {slot}, align 8", "ptr")
+        for name, offset in _scratch_layout(self.kernel)[0].items():
+            self.bases[name] = fn.at(scratch, offset, "i8")
+
+    def _task_position(self) -> tuple[dict[str, Int], dict[str, tuple[int, int]]]:
+        """Where the task lies along each dim of the grid."""
+        fn = self.fn
+        position: dict[str, Int] = {}
+        rest: Int = Value("%task", "i64")
+        for number, (dim, extent) in reversed(list(enumerate(self.kernel.grid))):
+            outermost = all(n == 1 for _, n in self.kernel.grid[:number])
+            if extent <= 1:
+                position[dim] = 0
+            elif outermost:
+                position[dim] = rest
+            else:
+                position[dim] = fn.pure(f"urem i64 {rest}, {extent}", "i64")
+                rest = fn.pure(f"udiv i64 {rest}, {extent}", "i64")
+        return position, {d: (0, max(n - 1, 0)) for d, n in self.kernel.grid}
+
+    # ---- statements
+
+    def _body(self, body: Sequence[Stmt], position: dict[str, Int], ranges: Ranges) -> None:
+        for stmt in body:
+            match stmt:
+                case Nest():
+                    self._nest(stmt, position, ranges)
+                case Loop():
+                    self._loop(stmt, position, ranges)
+                case Let():
+                    self._let(stmt, position, ranges)
+                case When():
+                    self._when(stmt, position, ranges)
+                case _:
+                    assert_never(stmt)
+
+    def _loop(self, loop: Loop, position: dict[str, Int], ranges: Ranges) -> None:
+        def run(index: Int, _: list[Value]) -> list[Value]:
+            inner = {**ranges, loop.dim: (0, max(loop.extent - 1, 0))}
+            self._body(loop.body, {**position, loop.dim: index}, inner)
+            return []
+
+        self.fn.loop(0, loop.extent, 1, [], run)
+
+    def _let(self, let: Let, position: dict[str, Int], ranges: Ranges) -> None:
+        fn = self.fn
+        value = fn.least(fn.greatest(self._form(let.form, position), let.lo), let.hi)
+        lo, hi = form_range(let.form, ranges)
+        lo, hi = (min(max(v, let.lo), let.hi) for v in (lo, hi))
+        self._body(let.body, {**position, let.dim: value}, {**ranges, let.dim: (lo, hi)})
+
+    def _when(self, when: When, position: dict[str, Int], ranges: Ranges) -> None:
+        holds: Value | None = None
+        for guard in when.guards:
+            lo, hi = form_range(guard.form, ranges)
+            if lo < 0 or hi >= guard.size:
+                here = self._guard(guard, position)
+                both = f"and i1 {holds}, {here}"
+                holds = here if holds is None else self.fn.pure(both, "i1")
+        branch(self.fn, holds, lambda: self._body(when.body, position, ranges))
+
+    def _guard(self, guard: Guard, position: Mapping[str, Int]) -> Value:
+        value = self.fn.i64(self._form(guard.form, position))
+        return self.fn.pure(f"icmp ult i64 {value}, {guard.size}", "i1")
+
+    def _form(self, form: Form, position: Mapping[str, Int]) -> Int:
+        fn = self.fn
+        total: Int = form.const
+        for atom, c in form.terms:
+            if isinstance(atom, str):
+                value = position[atom]
+            else:
+                inner = self._form(atom.form, position)
+                divide = fn.floordiv if atom.op == "//" else fn.mod
+                value = divide(inner, atom.by)
+            total = fn.add(total, fn.mul(value, c))
+        return total
+
+    # ---- nests
+
+    def _nest(self, nest: Nest, position: dict[str, Int], ranges: Ranges) -> None:
+        schedule = nest.schedule
+        if schedule is None or not fits(nest, schedule):
+            schedule = default_schedule(nest)
+
+        def write(streaming: bool) -> None:
+            plan = NestPlan(nest, schedule, ranges, self.buffers)
+            NestWriter(self.fn, plan, position, self.bases, streaming).write()
+
+        def arm(streaming: bool) -> Callable[[list[Value]], list[Value]]:
+            def run(_: list[Value]) -> list[Value]:
+                write(streaming)
+                return []
+
+            return run
+
+        if not schedule.streaming or not (aligned := self._aligned(nest)):
+            write(False)
+            return
+        self.streams = True
+        self.fn.when(aligned, [], arm(True), arm(False))
+
+    def _aligned(self, nest: Nest) -> Value | None:
+        """Whether all global buffers that a nest stores to are aligned; None: it stores to none."""
+        fn = self.fn
+        names = {b.name for b in self.kernel.params}
+        bits: Value | None = None
+        for name in dict.fromkeys(s.buffer for s in nest.stores if s.buffer in names):
+            address = fn.pure(f"ptrtoint ptr {self.bases[name]} to i64", "i64")
+            both = f"or i64 {bits}, {address}"
+            bits = address if bits is None else fn.pure(both, "i64")
+        if bits is None:
+            return None
+        low = fn.pure(f"and i64 {bits}, {ALIGNMENT - 1}", "i64")
+        return fn.pure(f"icmp eq i64 {low}, 0", "i1")

@@ -1,0 +1,559 @@
+"""Write one nest: loops, accumulators, stores.
+
+    nest i j k, loops i j k           loop i (6 at a time, then the rest)
+      2: fold add {k} 1                 loop j (64 at a time, then the rest)
+      store c[512*i + j] = 2              accumulators of the tile's points = 0
+                                          loop k: all points of the tile, unrolled
+                                          store the points
+
+`scope` is the whole algorithm: given the sinks that must still run inside the loops that are open,
+open the next loop around all sinks that can share it, and run what needs no more loops. A sink that
+reads the result of a fold waits until the fold's loops have closed; if it needs one of those loops
+itself, the loop is opened again. So a nest may hold several passes over one dim, nested folds,
+carries and stores at any depth, and every schedule, plain loops included, is written by one rule.
+
+A loop whose extent its step does not divide is written twice: the rest is a body of its own with
+fewer points (and lanes masked).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from summand.codegen.cpu import memory
+from summand.codegen.cpu.memory import Mask, Place
+from summand.codegen.cpu.ops import emit_op
+from summand.codegen.cpu.places import UNBOUNDED
+from summand.codegen.cpu.plan import Access, NestPlan, Point, Sink
+from summand.codegen.cpu.text import Function, Int, Value, memory_type
+from summand.codegen.cpu.values import Key, Values
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.loops.code import refs
+from summand.loops.nodes import Bound, Carry, Const, Fold, Guard, Ref, Store
+
+MOST_HOISTED = 12  # values kept in registers across a loop that reduces nothing
+
+
+class NestWriter(Values):
+    """Writes a nest into a function. `streaming`: whether its stores may bypass the cache."""
+
+    def __init__(
+        self,
+        fn: Function,
+        plan: NestPlan,
+        outer: Mapping[str, Int],
+        bases: Mapping[str, Value],
+        streaming: bool = False,
+    ) -> None:
+        super().__init__(fn, plan, dict(outer), dict(bases))
+        self.streaming = streaming
+        self.open: list[str] = []  # loops around this place, outer first
+        self._bounds = {b.dim: b for b in plan.nest.bounds}
+
+    def write(self) -> None:
+        """Write the whole nest."""
+        for d in self.plan.extent:
+            if d in self._bounds and d not in self.plan.looped:
+                self.live += self._bound_guards(self._bounds[d])
+        self.scope(list(self.plan.sinks))
+
+    # ---- which loop, around which sinks
+
+    def scope(self, sinks: list[Sink]) -> None:
+        """Run sinks inside the loops that are open."""
+        while True:
+            chosen = self._next_loop(sinks)
+            if chosen is None:
+                break
+            dim, group = chosen
+            self._loop(dim, group)
+            sinks = [s for s in sinks if s not in group]
+        left = [s for s in sinks if self._unbound(s)]
+        if left:
+            raise InternalError(f"codegen: sinks {left} wait for each other in {self.plan.nest}")
+        self._run(sinks)
+
+    def _unbound(self, sink: Sink) -> frozenset[str]:
+        return self.plan.needs(sink).difference(self.open)
+
+    def _done(self, sink: Sink) -> bool:
+        return ("done", sink) in self.memo
+
+    def _next_loop(self, sinks: Sequence[Sink]) -> tuple[str, list[Sink]] | None:
+        for strict in (True, False):
+            for dim in self.plan.loops:
+                if dim not in self.open:
+                    group = self._group(dim, sinks, strict)
+                    if group:
+                        return dim, group
+        return None
+
+    def _group(self, dim: str, sinks: Sequence[Sink], strict: bool) -> list[Sink]:
+        """The sinks that can run inside one loop over `dim` now, with all that they need in it."""
+        group = {s for s in sinks if dim in self._unbound(s) and self._may_open(s, dim, strict)}
+        changed = True
+        while changed:
+            changed = False
+            for s in sorted(group):
+                missing = {f for f in self.plan.waits(s) if not self._done(f)} - group
+                missing |= {c for c in self.plan.carries(s) if self._runs_in(c, dim)} - group
+                blocked = {
+                    f
+                    for f in self.plan.waits(s)
+                    if not self._done(f)
+                    and (dim not in self._unbound(f) or dim in self.plan.folded(f))
+                }
+                addable = {f for f in missing if dim in self._unbound(f)}
+                if blocked or addable != missing:
+                    group.discard(s)
+                    changed = True
+                elif missing:
+                    group |= missing
+                    changed = True
+        return sorted(group)
+
+    def _runs_in(self, carry: Sink, dim: str) -> bool:
+        """Whether a carry that a sink reads runs along a loop that is to be opened or is inside."""
+        return dim in self._unbound(carry)
+
+    def _may_open(self, sink: Sink, dim: str, strict: bool) -> bool:
+        """Accumulators and states live in registers, so what they depend on is bound outside."""
+        code = self.plan.code
+        if sink < len(code) and dim in self.plan.folded(sink):
+            outside = self.plan.looped & self.plan.deps[sink] - {dim}
+            if isinstance(code[sink], Fold):
+                return outside <= set(self.open)
+        return not strict or all(
+            self.plan.looped & self.plan.deps[c] - {dim} <= set(self.open)
+            for c in {*self.plan.carries(sink), sink}
+            if c < len(code) and isinstance(code[c], Carry) and dim in self.plan.folded(c)
+        )
+
+    # ---- one loop
+
+    def _loop(self, dim: str, group: list[Sink]) -> None:
+        """A loop over `dim` around a group of sinks; afterwards its folds and carries are done."""
+        self._hoist(dim, group)
+        folds = [s for s in group if s < len(self.plan.code) and self._is_fold(s)]
+        starting = [s for s in folds if dim in self.plan.folded(s) and not self._is_live(s)]
+        for s in starting:
+            self._start(s)
+        carries = [s for s in group if self._carried_along(s, dim)]
+        for c in carries:
+            self._start_carry(c, dim)
+        keys = [k for k in self.acc if k[0] in folds]
+        states = [k for k in self.state if k[0] in carries]
+        self._write_loop(dim, group, keys, states)
+        for s in (*starting, *carries):
+            self.remember(("done", s), True)
+
+    def _is_fold(self, sink: Sink) -> bool:
+        return isinstance(self.plan.code[sink], Fold)
+
+    def _is_live(self, fold: Sink) -> bool:
+        return bool(self.plan.folded(fold) & set(self.open))
+
+    def _carried_along(self, sink: Sink, dim: str) -> bool:
+        instr = self.plan.code[sink] if sink < len(self.plan.code) else None
+        return isinstance(instr, Carry) and instr.dim == dim
+
+    def _write_loop(self, dim: str, group: list[Sink], keys: list[Key], states: list[Key]) -> None:
+        widths = [len(self.acc[k]) for k in keys]
+
+        def pack() -> list[Value]:
+            return [v for k in keys for v in self.acc[k]] + [self.state[k] for k in states]
+
+        def unpack(values: Sequence[Value]) -> None:
+            at = 0
+            for k, w in zip(keys, widths, strict=True):
+                self.acc[k] = list(values[at : at + w])
+                at += w
+            for k, v in zip(states, values[at:], strict=True):
+                self.state[k] = v
+
+        def body(size: int, multiple: int) -> Callable[[Int, list[Value]], list[Value]]:
+            def run(index: Int, carried: list[Value]) -> list[Value]:
+                unpack(carried)
+                self._body(dim, group, index, size, multiple, states)
+                return pack()
+
+            return run
+
+        bound = self._bounds.get(dim)
+        if bound is None:
+            unpack(self._whole_loop(dim, pack(), body))
+        else:
+            unpack(self._bounded_loop(dim, bound, pack(), body))
+
+    def _whole_loop(
+        self,
+        dim: str,
+        carried: list[Value],
+        body: Callable[[int, int], Callable[[Int, list[Value]], list[Value]]],
+    ) -> list[Value]:
+        extent, step = self.plan.extent[dim], self.plan.step.get(dim, 1)
+        whole = extent // step * step
+        carried = self.fn.loop(0, whole, step, carried, body(step, step))
+        if extent % step:
+            carried = body(extent % step, step)(whole, carried)
+        return carried
+
+    def _bounded_loop(
+        self,
+        dim: str,
+        bound: Bound,
+        carried: list[Value],
+        body: Callable[[int, int], Callable[[Int, list[Value]], list[Value]]],
+    ) -> list[Value]:
+        """A loop over the part of a dim that some point of the block may need."""
+        fn = self.fn
+        lo: Int = 0
+        hi: Int = self.plan.extent[dim]
+        exact = True
+        for form in bound.lo:
+            least, _, same = self._block_range(form)
+            lo, exact = fn.greatest(lo, least), exact and same
+        for form in bound.hi:
+            _, most, same = self._block_range(form)
+            hi, exact = fn.least(hi, most), exact and same
+        before = list(self.live)
+        spread = dim in self.plan.lanes.offsets
+        if not exact or spread:
+            self.live += self._bound_guards(bound)
+        step = self.plan.step.get(dim, 1)
+        if spread:
+            lo = fn.mul(fn.floordiv(lo, step), step)
+            carried = fn.loop(lo, hi, step, carried, body(step, step))
+        elif step == 1:
+            carried = fn.loop(lo, hi, 1, carried, body(1, 1))
+        else:
+            count = fn.greatest(fn.sub(hi, lo), 0)
+            middle = fn.add(lo, fn.mul(fn.floordiv(count, step), step))
+            carried = fn.loop(lo, middle, step, carried, body(step, 1))
+            carried = fn.loop(middle, hi, 1, carried, body(1, 1))
+        self.live = before
+        return carried
+
+    def _bound_guards(self, bound: Bound) -> list[tuple[str, Guard]]:
+        """A dim's bounds as guards, and its extent where a vector may pass it."""
+        at = Form.of(bound.dim)
+        guards = [Guard(at - lo, UNBOUNDED) for lo in bound.lo]
+        guards += [Guard(hi - at - 1, UNBOUNDED) for hi in bound.hi]
+        guards.append(Guard(at, self.plan.extent[bound.dim]))
+        return [(bound.dim, g) for g in guards]
+
+    def _block_range(self, form: Form) -> tuple[Int, Int, bool]:
+        """Least and greatest value of a form over the block, and whether they are equal."""
+        least: Int | None = None
+        most: Int | None = None
+        low = high = 0
+        spots = [self.spot(form, p) for p in self._block_corners(form)]
+        if any(s.vector is not None or s.scalar != spots[0].scalar for s in spots):
+            raise InternalError(f"codegen: the bound {form} is not affine in the block")
+        low = min(o for s in spots for o in s.offsets)
+        high = max(o for s in spots for o in s.offsets)
+        least = self.fn.add(spots[0].scalar, low)
+        most = self.fn.add(spots[0].scalar, high)
+        return least, most, low == high
+
+    def _block_corners(self, form: Form) -> Iterable[Point]:
+        dims = [d for d in sorted(form.dims) if d in self.plan.registers and d in self.size]
+        return self.plan.fold_points(dims, self.size)
+
+    def _body(
+        self,
+        dim: str,
+        group: list[Sink],
+        index: Int,
+        size: int,
+        multiple: int,
+        states: list[Key],
+    ) -> None:
+        """One round of a loop."""
+        mark = self.enter()
+        pointers = dict(self.pointers)
+        kept = self.acc, self.state
+        self.acc, self.state = dict(self.acc), dict(self.state)
+        accesses = self._accesses(group)
+        for access in accesses:
+            self.base_pointer(access)
+        self.position[dim], self.size[dim], self.multiple[dim] = index, size, multiple
+        self.open.append(dim)
+        if index != 0:
+            self.advance(accesses, dim, index)
+        self.scope(group)
+        self._advance_carries(dim, states)
+        self.open.pop()
+        self.position.pop(dim)
+        self.size.pop(dim)
+        self.pointers = pointers
+        self.multiple.pop(dim)
+        accs, carried = kept
+        self.acc = {k: self.acc.get(k, v) for k, v in accs.items()}
+        self.state = {k: self.state.get(k, v) for k, v in carried.items()}
+        self.leave(mark)
+
+    def _accesses(self, group: Sequence[Sink]) -> list[Access]:
+        found: list[Access] = []
+        for s in group:
+            if s >= len(self.plan.code):
+                found.append(self.plan.store_access(s - len(self.plan.code)))
+            found += [self.plan.load_access(r) for r in self.plan.loads(s)]
+        return found
+
+    # ---- folds and carries
+
+    def _block(self) -> list[dict[str, int]]:
+        """All points of the register block: what is unrolled outside, the tile inside."""
+        size, dims = self._full_size(), frozenset(self.plan.extent)
+        tile = self.plan.tile_points(size, dims)
+        return [
+            {**t, **{d: t.get(d, 0) + v for d, v in u.items()}}
+            for u in self.plan.unroll_points(size, dims)
+            for t in tile
+        ]
+
+    def _full_size(self) -> Mapping[str, int]:
+        """Sizes with those of loops that are not open yet: one step each."""
+        steps = {d: self.plan.step.get(d, 1) for d in self.plan.extent if d not in self.size}
+        return {**steps, **self.size} if steps else self.size
+
+    def _start(self, fold: Sink) -> None:
+        """Accumulators of all points of the block at the identity."""
+        instr = self.plan.code[fold]
+        assert isinstance(instr, Fold)
+        at = self.plan.at_registers[fold]
+        start = self.identities(instr, self.fold_width(fold))
+        for k in [k for k in self.acc if k[0] == fold]:
+            del self.acc[k]
+        for p in self._block():
+            for c in range(self.plan.schedule.copies):
+                self.acc.setdefault((fold, *(p.get(d, 0) for d in at), c), start)
+
+    def _start_carry(self, carry: Sink, dim: str) -> None:
+        """States of all points of the block at their first position."""
+        instr = self.plan.code[carry]
+        assert isinstance(instr, Carry)
+        for k in [k for k in self.state if k[0] == carry]:
+            del self.state[k]
+        wide = self.plan.width(self.plan.deps[carry], self.lanes)
+        if self.plan.looped & self.plan.deps[carry] - {dim, *self.open}:
+            raise InternalError(f"codegen: carry {carry} varies along a loop inside its own")
+        for p in self._block():
+            q = {**p, dim: 0}
+            key = self.key(carry, q)
+            if key not in self.state:
+                value = self.value(instr.init, q)
+                self.state[key] = self.widened(value) if wide > 1 else value
+
+    def _advance_carries(self, dim: str, states: Sequence[Key]) -> None:
+        """The states after a round: `next` at the round's last position."""
+        if not states:
+            return
+        new: dict[Key, Value] = {}
+        for p in self._block():
+            q = {**p, dim: 0}
+            for c in sorted({k[0] for k in states if isinstance(k[0], int)}):
+                key = self.key(c, q)
+                if key in self.state and key not in new:
+                    new[key] = self._next_state(c, {**p, dim: self.size[dim] - 1}, key)
+        self.state.update(new)
+
+    def _next_state(self, carry: Ref, p: Point, key: Key) -> Value:
+        instr = self.plan.code[carry]
+        assert isinstance(instr, Carry)
+        before = self.state[key]
+        value = self.deep_value(instr.next, p)
+        if before.type.startswith("<"):
+            value = self.widened(value)
+        mask = self.mask((), p, frozenset({instr.dim}))
+        if not mask.free:
+            lanes = self.lanes.count if before.type.startswith("<") else 1
+            bits = memory.lane_mask(self.fn, mask, lanes)
+            value = self.fn.select(bits, value, before)
+        return Value(value.name, value.type, instr.dtype)
+
+    # ---- hoisting
+
+    def _hoist(self, dim: str, group: Sequence[Sink]) -> None:
+        """Evaluate what no loop that is still to be opened changes."""
+        closed = self.plan.looped.difference(self.open)
+        found: dict[Key, tuple[Ref, Point]] = {}
+        block = self._block()
+        seen: set[Key] = set()
+        for sink in group:
+            for r in self.plan.sink_refs(sink):
+                for p in block:
+                    self._collect(r, p, closed, found, seen)
+        if dim in self.plan.inner or len(found) <= MOST_HOISTED:
+            for r, p in found.values():
+                self.deep_value(r, p)
+
+    def _collect(
+        self,
+        r: Ref,
+        p: Point,
+        closed: frozenset[str],
+        found: dict[Key, tuple[Ref, Point]],
+        seen: set[Key],
+    ) -> None:
+        key = self.key(r, p)
+        instr = self.plan.code[r]
+        if key in found or key in seen or isinstance(instr, Const):
+            return
+        seen.add(key)
+        unfinished = self.plan.loops_fold(r) and not self._done(r)
+        if not self.plan.deps[r] & closed and not unfinished and self._settled(r):
+            found[key] = (r, p)
+            return
+        if self.plan.loops_fold(r):
+            return
+        points: Sequence[Point] = (p,)
+        if isinstance(instr, Fold):
+            inside = self.plan.fold_points(instr.dims, self._full_size())
+            points = [{**p, **q} for q in inside]
+        for a in refs(instr):
+            for q in points:
+                self._collect(a, q, closed, found, seen)
+
+    def _settled(self, r: Ref) -> bool:
+        """Whether a value can be evaluated now, once and for all that follows."""
+        return not self.plan.unsteady[r] and all(self._done(f) for f in self.plan.below(r))
+
+    # ---- sinks that need no more loops
+
+    def _run(self, sinks: Sequence[Sink]) -> None:
+        """Run sinks at all points of the block."""
+        if self.plan.end is not None and not self.plan.inner & set(self.open):
+            stores = [s for s in sinks if s >= len(self.plan.code)]
+            self._run_in_end_lanes(stores)
+            sinks = [s for s in sinks if s < len(self.plan.code)]
+        done: set[Key] = set()
+        dims = frozenset[str]().union(*(self.plan.point_dims(s) for s in sinks))
+        tile = self.plan.tile_points(self.size, dims)
+        for turn, u in enumerate(self.plan.unroll_points(self.size, dims)):
+            self._prefetch(sinks, u)
+            for sink in sinks:
+                for t in tile:
+                    p: Point = {**t, **{d: t.get(d, 0) + v for d, v in u.items()}} if u else t
+                    self._run_at(sink, p, turn, done)
+
+    def _run_at(self, sink: Sink, p: Point, turn: int, done: set[Key]) -> None:
+        if sink >= len(self.plan.code):
+            number = sink - len(self.plan.code)
+            at = self.plan.store_registers[number]
+            key: Key = (sink, *(p.get(d, 0) for d in at))
+            if key not in done:
+                done.add(key)
+                self._store(number, p)
+            return
+        instr = self.plan.code[sink]
+        if not isinstance(instr, Fold):
+            return
+        at = self.plan.at_registers[sink]
+        here = (sink, *(p.get(d, 0) for d in at))
+        key = (*here, tuple(p.get(d, 0) for d in instr.dims))
+        if key in done:
+            return
+        done.add(key)
+        slot = (*here, turn % self.plan.schedule.copies)
+        self.acc[slot] = self.accumulate(sink, p, self.acc[slot])
+
+    def _run_in_end_lanes(self, stores: Sequence[Sink]) -> None:
+        """Stores after a reduction, in the lanes of the end, at all its points."""
+        end = self.plan.end
+        assert end is not None
+        if not stores:
+            return
+        dims = sorted(
+            {*end.offsets, *(d for d in self.plan.lanes.offsets if d not in self.plan.inner)}
+        )
+        axes = [(d, range(0, self.size[d], end.volume.get(d, 1))) for d in dims if d in self.size]
+        inside: list[dict[str, int]] = [{}]
+        for d, values in axes:
+            inside = [{**q, d: v} for q in inside for v in values]
+        others = frozenset(self.plan.extent).difference(dims, self.plan.inner)
+        rest = self.plan.tile_points(self.size, others)
+        done: set[Key] = set()
+        self.lanes = end
+        for sink in stores:
+            for r in rest:
+                for q in inside:
+                    self._run_at(sink, {**r, **q}, 0, done)
+        self.lanes = self.plan.lanes
+
+    # ---- stores
+
+    def _store(self, number: int, p: Point) -> None:
+        store = self.plan.nest.stores[number]
+        access = self.plan.store_access(number)
+        value = self.deep_value(store.value, p)
+        place = self.place(access, p)
+        mask = self.access_mask(access, p, place)
+        if place.lanes > 1:
+            value = self.widened(value)
+            mask = self._without_copies(mask, access.dims, place.lanes)
+        if store.combine is not None:
+            self._combine_store(store, place, value, mask)
+            return
+        streaming = self.streaming and mask.free and self._aligned(number, place)
+        memory.store(self.fn, place, value, mask, streaming)
+
+    def _combine_store(self, store: Store, place: Place, value: Value, mask: Mask) -> None:
+        fn_name = store.combine
+        assert fn_name is not None
+        dtype = place.dtype
+
+        def combine(old: Value, new: Value, lanes: int) -> Value:
+            typed = [Value(v.name, v.type, dtype) for v in (old, new)]
+            return emit_op(self.fn, fn_name, typed, dtype, lanes)
+
+        memory.combine_store(self.fn, place, value, mask, combine)
+
+    def _without_copies(self, mask: Mask, dims: frozenset[str], lanes: int) -> Mask:
+        """Of lanes that differ only along dims that a store does not depend on, keep the first."""
+        copies = [along for d, along in self.lanes.offsets.items() if d not in dims]
+        if not copies:
+            return mask
+        first = tuple(all(along[k] == 0 for along in copies) for k in range(lanes))
+        static = mask.static or (True,) * lanes
+        kept = tuple(a and b for a, b in zip(first, static, strict=True))
+        return Mask(kept, mask.uniform, mask.lanes)
+
+    def _aligned(self, number: int, place: Place) -> bool:
+        """Whether a vector's address is a multiple of its size, given that its buffer's is."""
+        access = self.plan.store_access(number)
+        lanes = place.lanes
+        if not place.contiguous or lanes == 1 or access.quasi or access.dynamic:
+            return False
+        if lanes * place.dtype.bytes < 16 or (place.offset + place.pattern[0]) % lanes:
+            return False
+        for d, c in access.own:
+            at = self.position[d]
+            factor = at if isinstance(at, int) else self.multiple.get(d, 1)
+            if c * factor % lanes:
+                return False
+        return all(c % lanes == 0 and isinstance(a, str) for a, c in access.outer.terms)
+
+    # ---- prefetch
+
+    def _prefetch(self, sinks: Sequence[Sink], u: Point) -> None:
+        """Ask for the elements that buffers' later rounds will read, in the innermost loop."""
+        ahead = dict(self.plan.schedule.prefetch)
+        if not ahead or not self.open or self.open[-1] != self.plan.loops[-1]:
+            return
+        seen: set[str] = set()
+        for r in sorted({r for s in sinks for r in self.plan.loads(s)}):
+            access = self.plan.load_access(r)
+            distance = ahead.get(access.buffer.name)
+            if distance is None or access.dynamic:
+                continue
+            for t in self.plan.tile_points(self.size, self.plan.deps[r]):
+                place = self.place(access, {**t, **u})
+                at = place.offset + min(place.pattern) + distance
+                pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
+                if pointer.name not in seen:
+                    seen.add(pointer.name)
+                    self.fn.unit.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
+                    self.fn.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")

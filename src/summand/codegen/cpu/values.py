@@ -1,0 +1,562 @@
+"""Values of a nest's code at points of the register block.
+
+    value(2, {i: 3, j: 16})     the second instruction at block row 3 and the second vector along j
+
+Evaluation is lazy and memoised by the value and its coordinates along the dims that it depends on.
+From that one rule follow register reuse (a column of the tile loads its operand once), overlapping
+windows that share loads, and hoisting: what a loop does not change is evaluated before it.
+A product that one sum reads becomes a fused multiply-add. Values that do not depend on a lane dim
+are scalars until they meet a vector.
+
+Where the lanes change when a reduction ends (`Schedule.end_lanes`), values are evaluated in the new
+lanes, and folds and contiguous loads are carried over by transposes or merges (`relane`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from summand.codegen.cpu import memory
+from summand.codegen.cpu.lanes import Lanes, fold_lanes, gather_lanes, merge, transpose
+from summand.codegen.cpu.memory import ALL, Mask, Place
+from summand.codegen.cpu.ops import emit_op
+from summand.codegen.cpu.places import Places
+from summand.codegen.cpu.plan import Access, NestPlan, Point
+from summand.codegen.cpu.text import (
+    Function,
+    Int,
+    Value,
+    constant,
+    listed,
+    register_type,
+    scalar,
+    split_type,
+)
+from summand.dtypes import DType, i64
+from summand.errors import InternalError
+from summand.loops.nodes import (
+    Apply,
+    Arg,
+    Carry,
+    Combine,
+    Const,
+    Fold,
+    Last,
+    Load,
+    Part,
+    Position,
+    Ref,
+)
+
+Key = tuple[object, ...]
+DEEP = 48  # instructions between the values that are evaluated ahead, to bound recursion
+
+
+class Values(Places):
+    """Evaluation of code at points; `acc` holds accumulators, `state` what carries hold."""
+
+    def __init__(
+        self,
+        fn: Function,
+        plan: NestPlan,
+        outer: dict[str, Int],
+        bases: dict[str, Value],
+    ) -> None:
+        super().__init__(fn, plan, outer, bases)
+        self.memo: dict[Key, object] = {}
+        self._order: list[Key] = []
+        self.acc: dict[Key, list[Value]] = {}
+        self.state: dict[Key, Value] = {}
+        self.depth = self._depths()
+
+    # ---- memory of what was evaluated
+
+    def remember(self, key: Key, value: object) -> None:
+        """Keep something until the loop body in which it was evaluated ends."""
+        self.memo[key] = value
+        self._order.append(key)
+
+    def enter(self) -> int:
+        """Begin a scope (a loop's body)."""
+        return len(self._order)
+
+    def leave(self, mark: int) -> None:
+        """Forget what the scope evaluated."""
+        for key in self._order[mark:]:
+            self.memo.pop(key, None)
+        del self._order[mark:]
+
+    def key(self, r: Ref, p: Point) -> Key:
+        """What a value is remembered by."""
+        at = self.plan.at_registers[r]
+        return (r, self.lanes is self.plan.end, *(p.get(d, 0) for d in at))
+
+    def _depths(self) -> list[int]:
+        depth: list[int] = []
+        for r, instr in enumerate(self.plan.code):
+            below = instr.args if isinstance(instr, Apply | Fold) else ()
+            depth.append(1 + max((depth[a] for a in below if a < r), default=0))
+        return depth
+
+    # ---- evaluation
+
+    def value(self, r: Ref, p: Point) -> Value:
+        """A value at a point."""
+        key = self.key(r, p)
+        known = self.memo.get(key)
+        if known is None:
+            known = self._compute(r, p)
+            self.remember(key, known)
+        assert isinstance(known, Value)
+        return known
+
+    def deep_value(self, r: Ref, p: Point) -> Value:
+        """A value at a point, long chains of instructions evaluated from their beginning."""
+        if self.depth[r] > DEEP:
+            for a in self._milestones(r):
+                self.value(a, p)
+        return self.value(r, p)
+
+    def _milestones(self, r: Ref) -> list[Ref]:
+        found: set[Ref] = set()
+        todo = [r]
+        while todo:
+            instr = self.plan.code[todo.pop()]
+            if isinstance(instr, Apply):
+                fresh = set(instr.args) - found
+                found |= fresh
+                todo += fresh
+        return sorted(
+            a
+            for a in found
+            if self.depth[a] % DEEP == 0
+            and isinstance(self.plan.code[a], Apply)
+            and not self.plan.is_product(a)
+        )
+
+    def widened(self, value: Value) -> Value:
+        """A scalar in every lane."""
+        return value if value.type.startswith("<") else self.fn.splat(value, self.lanes.count)
+
+    def together(self, values: Sequence[Value]) -> tuple[list[Value], int]:
+        """Values in one width, and that width."""
+        if any(v.type.startswith("<") for v in values):
+            return [self.widened(v) for v in values], self.lanes.count
+        return list(values), 1
+
+    def _compute(self, r: Ref, p: Point) -> Value:
+        instr = self.plan.code[r]
+        match instr:
+            case Const():
+                return scalar(instr.value, instr.dtype)
+            case Position():
+                return self._position(instr, p)
+            case Load():
+                return self._load(r, instr, p)
+            case Apply():
+                return self._apply(instr, p)
+            case Fold():
+                return self._fold(r, p)[0]
+            case Part():
+                return self._fold(instr.of, p)[instr.index]
+            case Carry():
+                return self._carry(r, instr, p)
+            case Last():
+                return self._last(instr, p)
+            case Arg():
+                raise InternalError("codegen: an Arg outside of a combine")
+            case _:
+                assert_never(instr)
+
+    def _position(self, instr: Position, p: Point) -> Value:
+        spot = self.spot(instr.form, p)
+        if spot.uniform:
+            whole = self.fn.i64(self.fn.add(spot.scalar, spot.offsets[0]))
+            if isinstance(spot.scalar, int):
+                return scalar(spot.scalar + spot.offsets[0], instr.dtype)
+            if instr.dtype.is_float:
+                whole = Value(whole.name, "i64", i64)
+                return emit_op(self.fn, "convert", [whole], instr.dtype, 1)
+            type_ = register_type(instr.dtype, 1)
+            how = "trunc" if instr.dtype.bits < 64 else "bitcast"
+            return self.fn.cast(how, whole, type_, instr.dtype)
+        if instr.dtype.is_float:
+            wide = self._spread(spot, "i64")
+            wide = Value(wide.name, wide.type, i64)
+            return emit_op(self.fn, "convert", [wide], instr.dtype, self.lanes.count)
+        vector = self._spread(spot, register_type(instr.dtype, 1))
+        return Value(vector.name, vector.type, instr.dtype)
+
+    # ---- scalar ops
+
+    def _apply(self, instr: Apply, p: Point) -> Value:
+        fused = self._fused(instr, p)
+        if fused is not None:
+            return fused
+        args, lanes = self.together([self.value(a, p) for a in instr.args])
+        out = emit_op(self.fn, instr.fn, args, instr.dtype, lanes)
+        return Value(out.name, out.type, instr.dtype)
+
+    def _fused(self, instr: Apply, p: Point) -> Value | None:
+        """a·b + c, a·b - c and c - a·b where nothing else reads the product."""
+        if instr.fn not in ("add", "sub") or not instr.dtype.is_float:
+            return None
+        left, right = instr.args
+        if self.plan.is_product(left):
+            a, b = self.factors(left, p)
+            c = self.value(right, p)
+            return self.fma(a, b, self.negated(c) if instr.fn == "sub" else c, instr.dtype)
+        if self.plan.is_product(right):
+            a, b = self.factors(right, p)
+            c = self.value(left, p)
+            return self.fma(self.negated(a) if instr.fn == "sub" else a, b, c, instr.dtype)
+        return None
+
+    def factors(self, product: Ref, p: Point) -> tuple[Value, Value]:
+        """The two factors of a product."""
+        instr = self.plan.code[product]
+        assert isinstance(instr, Apply)
+        return self.value(instr.args[0], p), self.value(instr.args[1], p)
+
+    def negated(self, value: Value) -> Value:
+        """-value of a float."""
+        return self.fn.pure(f"fneg {value.type} {value}", value.type, value.dtype)
+
+    def fma(self, a: Value, b: Value, c: Value, dtype: DType) -> Value:
+        """a·b + c, fused where the processor can."""
+        (a, b, c), _ = self.together((a, b, c))
+        out = self.fn.intrinsic("fmuladd", a, b, c)
+        return Value(out.name, out.type, dtype)
+
+    # ---- loads
+
+    def access_mask(self, access: Access, p: Point, place: Place) -> Mask:
+        """The lanes in which an access is in range at a point."""
+        tail = self.tail(p, access.dims, self.lanes) if place.lanes > 1 else None
+        mask = self.mask(access.guards, p, access.dims, tail)
+        if mask.static is not None and len(mask.static) != place.lanes:
+            mask = Mask(mask.static * (place.lanes // len(mask.static)), mask.uniform, mask.lanes)
+        return mask
+
+    def _load(self, r: Ref, instr: Load, p: Point) -> Value:
+        access = self.plan.load_access(r)
+        if self.lanes is self.plan.end and self._better_before(access, p):
+            return self.relane(r, p)
+        place = self.place(access, p)
+        mask = self.access_mask(access, p, place)
+        only_tail = not access.guards and not self.live
+        if only_tail and place.uniform:
+            mask = ALL  # the lanes past the end would read the same element
+        key: Key = ("load", place, mask, str(instr.fill))
+        known = self.memo.get(key)
+        if known is None:
+            known = memory.load(self.fn, place, mask, instr.fill)
+            known = Value(known.name, known.type, instr.dtype)
+            self.remember(key, known)
+        assert isinstance(known, Value)
+        return known
+
+    def _better_before(self, access: Access, p: Point) -> bool:
+        """Whether elements are contiguous in the body's lanes but not in those of the end."""
+        end, body = self.plan.end, self.plan.lanes
+        assert end is not None
+        if access.quasi or access.dynamic or access.guards:
+            return False
+        if not access.dims & end.offsets.keys() or not access.dims & body.offsets.keys():
+            return False
+
+        def contiguous(lanes: Lanes) -> bool:
+            own = dict(access.own)
+            pattern = [
+                sum(own.get(d, 0) * along[k] for d, along in lanes.offsets.items())
+                for k in range(lanes.count)
+            ]
+            return pattern == list(range(lanes.count))
+
+        return contiguous(body) and not contiguous(end)
+
+    # ---- carries
+
+    def _carry(self, r: Ref, instr: Carry, p: Point) -> Value:
+        before = p.get(instr.dim, 0)
+        if before:
+            return self.value(instr.next, {**p, instr.dim: before - 1})
+        known = self.state.get(self.key(r, p))
+        return self.value(instr.init, p) if known is None else known
+
+    def _last(self, instr: Last, p: Point) -> Value:
+        carry = self.plan.code[instr.carry]
+        assert isinstance(carry, Carry)
+        if self.plan.folded(instr.carry):
+            if self.lanes is self.plan.end:
+                return self.relane(instr.carry, p)
+            return self.state[self.key(instr.carry, p)]
+        return self.value(carry.next, {**p, carry.dim: self.size[carry.dim] - 1})
+
+    # ---- folds
+
+    def combine(self, combine: Combine, dtypes: Sequence[DType]) -> Callable[..., list[Value]]:
+        """A function (left, right, lanes) that combines components."""
+
+        def run(left: list[Value], right: list[Value], lanes: int) -> list[Value]:
+            typed = [Value(v.name, v.type, t) for v, t in zip((*left, *right), (*dtypes, *dtypes))]
+            if combine.fn is not None:
+                out = emit_op(self.fn, combine.fn, typed, dtypes[0], lanes)
+                return [Value(out.name, out.type, dtypes[0])]
+            return self._combine_code(combine, typed, lanes)
+
+        return run
+
+    def _combine_code(self, combine: Combine, given: list[Value], lanes: int) -> list[Value]:
+        values: list[Value] = []
+        for instr in combine.code:
+            match instr:
+                case Arg():
+                    values.append(given[instr.index])
+                case Const():
+                    values.append(scalar(instr.value, instr.dtype, lanes))
+                case Apply():
+                    args = [values[a] for a in instr.args]
+                    out = emit_op(self.fn, instr.fn, args, instr.dtype, lanes)
+                    values.append(Value(out.name, out.type, instr.dtype))
+                case _:
+                    raise InternalError(f"codegen: {instr} in the code of a combine")
+        return [values[r] for r in combine.results]
+
+    def component_types(self, fold: Fold) -> list[DType]:
+        """The dtype of each component."""
+        if len(fold.args) == 1:
+            return [fold.dtype]
+        return [self.plan.code[a].dtype for a in fold.args]
+
+    def identities(self, fold: Fold, lanes: int) -> list[Value]:
+        """The identity of each component."""
+        types = self.component_types(fold)
+        return [scalar(x, t, lanes) for x, t in zip(fold.combine.identity, types, strict=True)]
+
+    def fold_width(self, r: Ref) -> int:
+        """Lanes of a fold's accumulators."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        return self.plan.width(self.plan.deps[r] | frozenset(fold.dims), self.lanes)
+
+    def _fold(self, r: Ref, p: Point) -> list[Value]:
+        """All components of a fold at a point."""
+        key = ("parts", *self.key(r, p))
+        known = self.memo.get(key)
+        if known is None:
+            if not self.plan.loops_fold(r):
+                known = self._fold_registers(r, p)
+            elif self.lanes is self.plan.end:
+                known = self._relane_fold(r, p)
+            else:
+                known = self.folded(r, p)
+            self.remember(key, known)
+        assert isinstance(known, list)
+        return known
+
+    def _fold_registers(self, r: Ref, p: Point) -> list[Value]:
+        """A fold over dims that are all in registers."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        lanes = self.fold_width(r)
+        acc: list[Value] | None = None
+        for q in self.plan.fold_points(fold.dims, self.size):
+            acc = self.accumulate(r, {**p, **q}, acc)
+        return self._across(r, acc or self.identities(fold, lanes), lanes)
+
+    def accumulate(self, r: Ref, p: Point, acc: list[Value] | None) -> list[Value]:
+        """An accumulator (None: nothing yet) combined with a fold's arguments at a point."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        lanes = self.fold_width(r)
+        dims = frozenset(fold.dims)
+        tail = self.tail(p, dims, self.lanes) if lanes > 1 else None
+        mask = self.mask((), p, dims, tail)
+        if mask.free and acc is not None and self._sums_products(fold):
+            a, b = self.factors(fold.args[0], p)
+            return [self.fma(a, b, acc[0], fold.dtype)]
+        values = [self.deep_value(a, p) for a in fold.args]
+        if lanes > 1:
+            values = [self.widened(v) for v in values]
+        if not mask.free:
+            bits = memory.lane_mask(self.fn, mask, lanes)
+            pairs = zip(values, self.identities(fold, lanes), strict=True)
+            values = [self.fn.select(bits, v, i) for v, i in pairs]
+        if acc is None:
+            return values
+        return self.combine(fold.combine, self.component_types(fold))(acc, values, lanes)
+
+    def _sums_products(self, fold: Fold) -> bool:
+        return fold.combine.fn == "add" and self.plan.is_product(fold.args[0])
+
+    def _across(self, r: Ref, acc: list[Value], lanes: int) -> list[Value]:
+        """The folded lanes of an accumulator folded into one another."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        if lanes == 1:
+            return acc
+        bits = self.lanes.bits(frozenset(fold.dims))
+        run = self.combine(fold.combine, self.component_types(fold))
+        out = fold_lanes(self.fn, acc, lanes, bits, run)
+        if self.plan.width(self.plan.deps[r], self.lanes) == 1 and split_type(out[0].type)[1] > 1:
+            out = [self.fn.extract(v, 0) for v in out]
+        return out
+
+    def merged(self, r: Ref, p: Point) -> list[Value] | None:
+        """A finished fold's accumulator at a point, its copies combined; None: there is none."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        at = self.plan.at_registers[r]
+        base = (r, *(p.get(d, 0) for d in at))
+        known = self.memo.get(("merged", *base))
+        if known is not None:
+            assert isinstance(known, list)
+            return known
+        copies = [
+            self.acc[k] for c in range(self.plan.schedule.copies) if (k := (*base, c)) in self.acc
+        ]
+        if not copies:
+            return None
+        lanes = split_type(copies[0][0].type)[1]
+        run = self.combine(fold.combine, self.component_types(fold))
+        out = copies[0]
+        for more in copies[1:]:
+            out = run(out, more, lanes)
+        self.remember(("merged", *base), out)
+        return out
+
+    def folded(self, r: Ref, p: Point) -> list[Value]:
+        """The result of a finished fold at a point, in the body's lanes."""
+        acc = self.merged(r, p)
+        if acc is None:
+            raise InternalError(f"codegen: fold {r} is read before it is done")
+        return self._across(r, acc, split_type(acc[0].type)[1])
+
+    # ---- lanes that change
+
+    def before(self) -> Callable[[], None]:
+        """Go back to the body's lanes; call the result to return to those of the end."""
+        now = self.lanes
+        self.lanes = self.plan.lanes
+
+        def restore() -> None:
+            self.lanes = now
+
+        return restore
+
+    def _sources(self, r: Ref, p: Point) -> list[tuple[Point, int]]:
+        """For each lane of the end, the point and the lane of the body that hold its element."""
+        end, body = self.plan.end, self.plan.lanes
+        assert end is not None
+        kept = self.plan.deps[r]
+        found: list[tuple[Point, int]] = []
+        for lane in range(end.count):
+            at = {d: p.get(d, 0) for d in {*p, *end.offsets}}
+            for d, along in end.offsets.items():
+                at[d] += along[lane]
+            inside = {d: at.get(d, 0) % n for d, n in body.volume.items() if d in kept}
+            for d, v in inside.items():
+                at[d] = at.get(d, 0) - v
+            place = next(
+                k
+                for k in range(body.count)
+                if all(body.offsets[d][k] == v for d, v in inside.items())
+            )
+            found.append((at, place))
+        return found
+
+    def relane(self, r: Ref, p: Point) -> Value:
+        """A load or a carried state, which the body's lanes hold, in the lanes of the end."""
+        sources = self._sources(r, p)
+
+        def at(q: Point) -> Value | None:
+            if any(q.get(d, 0) >= self.size.get(d, 1 << 62) for d in self.plan.deps[r]):
+                return None
+            if isinstance(self.plan.code[r], Carry):
+                return self.state.get(self.key(r, q))
+            return self.value(r, q)
+
+        restore = self.before()
+        rows = [at(q) for q, _ in sources]
+        restore()
+        return self._moved(r, rows, [k for _, k in sources])
+
+    def _moved(self, r: Ref, rows: list[Value | None], picks: list[int]) -> Value:
+        """Lane l of the result is lane picks[l] of rows[l]; transposes are shared between lanes."""
+        some = next((v for v in rows if v is not None), None)
+        if some is None:
+            raise InternalError("codegen: a vector of no lanes at all")
+        dtype = self.plan.code[r].dtype
+        if not some.type.startswith("<"):
+            out = Value("poison", self.widened(some).type)
+            for lane, v in enumerate(rows):
+                out = out if v is None else self.fn.insert(out, v, lane)
+            return Value(out.name, out.type, dtype)
+        lanes = self.lanes.count
+        names = [v.name if v is not None else "" for v in rows]
+        known = {n for n in names if n}
+        if (
+            len(known) > lanes // 2
+            and len(set(picks)) == 1
+            and len(known) == lanes - names.count("")
+        ):
+            key = ("transposed", *names)
+            turned = self.memo.get(key)
+            if turned is None:
+                filled = [constant(0, some.type) if v is None else v for v in rows]
+                turned = transpose(self.fn, filled)
+                self.remember(key, turned)
+            assert isinstance(turned, list)
+            out = turned[picks[0]]
+        else:
+            out = gather_lanes(
+                self.fn, [None if v is None else (v, k) for v, k in zip(rows, picks, strict=True)]
+            )
+        return Value(out.name, out.type, dtype)
+
+    def _relane_fold(self, r: Ref, p: Point) -> list[Value]:
+        """A finished fold's components in the lanes of the end."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        end, body = self.plan.end, self.plan.lanes
+        assert end is not None
+        if not self.plan.deps[r] & end.offsets.keys():
+            restore = self.before()
+            one = self.folded(r, p)
+            if one[0].type.startswith("<"):
+                kept = {d for d in body.offsets if d in self.plan.deps[r]}
+                inside = {d: p.get(d, 0) % body.volume[d] for d in kept}
+                lane = next(
+                    k
+                    for k in range(body.count)
+                    if all(body.offsets[d][k] == v for d, v in inside.items())
+                )
+                start = {**p, **{d: p.get(d, 0) - v for d, v in inside.items()}}
+                one = [self.fn.extract(v, lane) for v in self.folded(r, start)]
+            restore()
+            return one
+        sources = self._sources(r, p)
+        restore = self.before()
+        rows = [self.merged(r, q) for q, _ in sources]
+        width = self.fold_width(r)
+        reduced = self.plan.lanes.bits(frozenset(fold.dims)) if width > 1 else ()
+        run = self.combine(fold.combine, self.component_types(fold))
+        every = width > 1 and 1 << len(reduced) == width
+        if every and len({id(v) for v in rows if v is not None}) > 1:
+            out = merge(self.fn, rows, self.identities(fold, width), run)
+            restore()
+            return out
+        if reduced:
+            rows = [v and fold_lanes(self.fn, v, width, reduced, run) for v in rows]
+        restore()
+        picks = [k for _, k in sources]
+        return [
+            self._moved(a, [None if v is None else v[c] for v in rows], picks)
+            for c, a in enumerate(fold.args)
+        ]
+
+    def constant_lanes(self, mask: Sequence[bool]) -> Value:
+        """A static mask as a value."""
+        return listed(mask, "i1")
