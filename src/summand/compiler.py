@@ -1,0 +1,351 @@
+"""The pipeline from Program to Executable.
+
+    compile(program, orders…)             ->   Executable: from memory, from disk, or made anew
+    inspect(program, orders…, "fused")    ->   the text of one stage
+
+`PASSES` lists the rewrites with a reason for each. After them the program is fused into a plan,
+lowered to scheduled loops, and written as LLVM text. A program is looked up by its text before any
+pass runs, so a warm start costs no more than that text and the loading of machine code.
+
+`SUMMAND_DUMP=all` (or stages by name, with commas) prints each stage's text as programs compile.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import pprint
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import llvmlite
+
+from summand.assemble import assemble
+from summand.codegen.cpu.module import emit, scratch_bytes
+from summand.errors import InternalError, SummandError
+from summand.ir.foreign import find
+from summand.ir.named import Named
+from summand.ir.nodes import Program
+from summand.ir.text import text as program_text
+from summand.ir.verify import verify
+from summand.loops.nodes import Check, Module
+from summand.options import Options, Target
+from summand.rewrite.checks import IndexCheck, insert_checks
+from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.expand import expand
+from summand.rewrite.fuse import fuse
+from summand.rewrite.inline import inline
+from summand.rewrite.merge_equal import merge_equal
+from summand.rewrite.plan import Plan
+from summand.rewrite.plan_text import text as plan_text
+from summand.rewrite.simplify import simplify
+from summand.runtime import cache, jit, machine
+from summand.runtime.artifact import Artifact, from_bytes, to_bytes
+from summand.runtime.executable import Executable, Labelled
+from summand.schedule.lower import lower_plan
+
+Order = tuple[str, ...]  # dims in memory, outermost first
+DEFAULT = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A rewrite of programs and why it stands where it does."""
+
+    run: Callable[[Program], Program]
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The pass's name: its function's."""
+        return self.run.__name__
+
+
+PASSES = (
+    Pass(inline, "rules of differentiation have done their work"),
+    Pass(drop_unused, "gradients that nobody asked for"),
+    Pass(simplify, "fold constants, so that later passes see fewer equations"),
+    Pass(merge_equal, "differentiation repeats forward work"),
+    Pass(expand, "lowering knows no sorts, groups and random bits"),
+    Pass(simplify, "what was expanded has constants of its own"),
+    Pass(merge_equal, "and repeats itself"),
+    Pass(drop_unused, "nobody reads what was merged away"),
+)
+
+STAGES = (
+    "traced",
+    *dict.fromkeys(p.name for p in PASSES),
+    "checks",
+    "fused",
+    "loops",
+    "llvm",
+    "assembly",
+    "log",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a compilation depends on besides the compiler itself."""
+
+    program: Program
+    param_order: tuple[Order, ...]
+    result_order: tuple[Order | None, ...]
+    options: Options
+    target: Target
+
+    def key(self) -> str:
+        """The name of this compilation in every cache."""
+        return cache.digest(
+            compiler_version(),
+            program_text(self.program),
+            repr((self.param_order, self.result_order)),
+            repr(self.options),
+            repr(self.target),
+        )
+
+
+@dataclass(slots=True)
+class Log:
+    """What each stage did: its seconds, whether it changed the program; texts of those wanted."""
+
+    wanted: frozenset[str] = frozenset()
+    printed: frozenset[str] = frozenset()
+    rows: list[tuple[str, float, bool]] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def stage(self, name: str, began: float, changed: bool, text: Callable[[], str]) -> None:
+        """Note that a stage has ended."""
+        self.rows.append((name, time.perf_counter() - began, changed))
+        if name in self.wanted or name in self.printed:
+            self.texts[name] = text()
+        if name in self.printed:
+            print(f"---- {name}\n{self.texts[name]}", file=sys.stderr)
+
+    def text(self) -> str:
+        """The log for people: milliseconds, stage, and whether it left everything as it was."""
+        lines = [
+            f"{seconds * 1e3:9.2f} ms  {name}{'' if changed else ' (unchanged)'}"
+            for name, seconds, changed in self.rows
+        ]
+        total = sum(seconds for _, seconds, _ in self.rows)
+        return "\n".join([*lines, f"{total * 1e3:9.2f} ms  total"])
+
+
+# ---- the stages
+
+
+def rewrite(request: Request, log: Log) -> Program:
+    """Run all passes."""
+    program = request.program
+    log.stage("traced", time.perf_counter(), True, lambda: program_text(program))
+    if request.options.verify:
+        _verified("traced", program)
+    for step in PASSES:
+        began = time.perf_counter()
+        before, program = program, step.run(program)
+        log.stage(step.name, began, program != before, functools.partial(program_text, program))
+        if request.options.verify:
+            _verified(step.name, program)
+    return program
+
+
+def check(request: Request, program: Program, log: Log) -> tuple[Program, tuple[IndexCheck, ...]]:
+    """Add hidden results that tell whether gathered indices were in range."""
+    began = time.perf_counter()
+    checked, checks = insert_checks(program)
+    log.stage("checks", began, checked != program, lambda: program_text(checked))
+    if request.options.verify:
+        _verified("checks", checked)
+    return checked, checks
+
+
+def plan(request: Request, program: Program, log: Log) -> Plan:
+    """Cut the program into kernels."""
+    began = time.perf_counter()
+    fused = fuse(program, request.target, request.options)
+    log.stage("fused", began, True, lambda: plan_text(fused))
+    return fused
+
+
+def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log: Log) -> Module:
+    """Lower every kernel to loops and schedule them."""
+    began = time.perf_counter()
+    hidden = len(fused.program.results) - len(request.result_order)
+    results = (*request.result_order, *((),) * hidden)
+    module = lower_plan(fused, request.param_order, results, request.target, request.options)
+    found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
+    module = replace(module, checks=tuple(found))
+    log.stage("loops", began, True, lambda: pprint.pformat(module))
+    return module
+
+
+def generate(request: Request, module: Module, log: Log) -> list[bytes]:
+    """LLVM text, and object files of it."""
+    began = time.perf_counter()
+    units = [emit(part, request.target) for part in _parts(module, request.target)]
+    log.stage("llvm", began, True, lambda: "\n".join(units))
+    began = time.perf_counter()
+    objects = jit.compile_objects(units, request.target)
+    log.stage(
+        "assembly",
+        began,
+        True,
+        lambda: "\n".join(jit.assembly(u, request.target) for u in units),
+    )
+    return objects
+
+
+def _parts(module: Module, target: Target) -> list[Module]:
+    """The module cut so that several threads can generate code: consecutive kernels together."""
+    count = min(len(module.kernels), 4 * target.threads)
+    if target.threads == 1 or count <= 1:
+        return [module]
+    cuts = [len(module.kernels) * k // count for k in range(count + 1)]
+    return [replace(module, kernels=module.kernels[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def lowered(request: Request, log: Log) -> Module:
+    """The scheduled module of a request: everything before code generation."""
+    program, checks = check(request, rewrite(request, log), log)
+    return schedule(request, plan(request, program, log), checks, log)
+
+
+def build(request: Request, log: Log) -> Artifact:
+    """Run the whole pipeline."""
+    module = lowered(request, log)
+    objects = generate(request, module, log)
+    scratch = max((scratch_bytes(k) for k in module.kernels), default=0)
+    return assemble(module, objects, scratch)
+
+
+def _verified(stage: str, program: Program) -> None:
+    try:
+        verify(program)
+    except InternalError as error:
+        raise InternalError(f"after {stage}: {error}\n{program_text(program)}") from error
+
+
+# ---- what callers use
+
+
+def compile(  # the stage's name, as in re.compile
+    program: Program,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    options: Options = DEFAULT,
+) -> Executable:
+    """The executable of a program whose arrays have their dims in the given orders.
+
+    Orders are outermost first, dense; None lets the compiler choose a result's, which the
+    executable's `result_dims` then tells. Results that the program checks are hidden.
+    """
+    request = Request(program, tuple(param_order), tuple(result_order), options, machine.target())
+    key = request.key()
+    with _LOCK:
+        found = _LOADED.get(key)
+        if found is not None:
+            _LOADED.move_to_end(key)
+            return found
+    executable = _from_disk(key) or _anew(request, key)
+    with _LOCK:
+        executable = _LOADED.setdefault(key, executable)
+        while len(_LOADED) > KEEP:
+            _LOADED.popitem(last=False)
+    return executable
+
+
+def inspect(
+    program: Program,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    stage: str,
+    options: Options = DEFAULT,
+) -> str:
+    """The text of one of `STAGES` for a program; "log" is the time of each stage."""
+    request = Request(program, tuple(param_order), tuple(result_order), options, machine.target())
+    log = Log(wanted=frozenset({stage}))
+    if stage in ("llvm", "assembly", "log"):
+        build(request, log)
+    elif stage == "loops":
+        lowered(request, log)
+    elif stage == "fused":
+        plan(request, check(request, rewrite(request, log), log)[0], log)
+    else:
+        check(request, rewrite(request, log), log)
+    return log.text() if stage == "log" else log.texts[stage]
+
+
+def forget() -> None:
+    """Drop every executable that is kept in memory; the disk still has them."""
+    with _LOCK:
+        _LOADED.clear()
+
+
+KEEP = 256  # executables in memory; those that a caller holds live on without
+_LOADED: OrderedDict[str, Executable] = OrderedDict()
+_LOCK = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: globals().update(_LOCK=threading.Lock()))
+
+
+def _from_disk(key: str) -> Executable | None:
+    store = cache.default()
+    payload = store.load(key)
+    if payload is None:
+        return None
+    try:
+        return Executable(from_bytes(payload), find=_foreign)
+    except (ValueError, InternalError):
+        store.discard(key)  # whole, but not ours: a colliding version, or another LLVM's object
+        return None
+
+
+def _anew(request: Request, key: str) -> Executable:
+    log = Log(frozenset(request.options.dump), _dumped())
+    try:
+        artifact = build(request, log)
+    except (SummandError, InternalError, KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        stage = log.rows[-1][0] if log.rows else "nothing"
+        raise InternalError(
+            f"the stage after {stage!r} failed: {error!r}\n{program_text(request.program)}"
+        ) from error
+    if "log" in log.printed:
+        print(f"---- log\n{log.text()}", file=sys.stderr)
+    cache.default().save(key, to_bytes(artifact))
+    return Executable(artifact, find=_foreign)
+
+
+def _foreign(name: str) -> Callable[[Sequence[Labelled]], Sequence[Labelled]]:
+    """A registered foreign function in terms of arrays and their dims."""
+    function = find(name)
+
+    def run(args: Sequence[Labelled]) -> list[Labelled]:
+        results = function.run([Named(array, dims) for array, dims in args])
+        return [(r.array, r.order) for r in results]
+
+    return run
+
+
+def _dumped() -> frozenset[str]:
+    names = frozenset(n for n in os.environ.get("SUMMAND_DUMP", "").split(",") if n)
+    return frozenset(STAGES) - {"assembly"} if "all" in names else names
+
+
+@functools.cache
+def compiler_version() -> str:
+    """The compiler's own part of every key: its version, its sources as they are, and LLVM's."""
+    root = Path(__file__).parent
+    sources = []
+    for path in sorted(root.rglob("*.py")):
+        info = path.stat()
+        sources.append(f"{path.relative_to(root)} {info.st_size} {info.st_mtime_ns}")
+    return cache.digest("summand", llvmlite.__version__, sys.version, *sources)
