@@ -200,3 +200,18 @@ def test_foreign_function():
     with pytest.raises(InternalError, match="double"):
         Executable(slots).run([a])
     assert from_bytes(to_bytes(slots)) == slots
+
+
+def test_results_into_given_arrays():
+    executable = Executable(elementwise())
+    y = np.zeros((3, 4), np.float32)
+    (same,) = executable.run([X], into=[y])
+    assert same is y
+    np.testing.assert_array_equal(y, X + 1)
+    read_only = y.copy()
+    read_only.flags.writeable = False
+    for bad in (y.T, y.astype("f8"), np.asfortranarray(y), read_only, y[:2], np.float32(1)):
+        with pytest.raises(ArgumentError, match="an array for a result"):
+            executable.run([X], into=[bad])
+    with pytest.raises(ArgumentError, match="1 results, but 0 arrays"):
+        executable.run([X], into=[])

@@ -61,9 +61,13 @@ class Executable:
         self._constants = [self._constant(data) for _, data in artifact.constants]
         self._idle: list[Call] = []  # calls that no thread is using
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(
+        self, inputs: Sequence[np.ndarray], into: Sequence[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
         """Run on arrays, one for each parameter, each with its dims in the parameter's order.
 
+        Results are fresh, or written to the arrays `into`: one for each result, dense, writable,
+        and apart from each other and from the inputs.
         Raises ArgumentError for an array of another type or shape, IndexRangeError where a gathered
         index left its range, OutOfMemoryError where results or temporaries do not fit.
         """
@@ -71,7 +75,7 @@ class Executable:
             call = self._idle.pop()
         except IndexError:
             call = self._new_call()
-        results = self._execute(call, inputs)
+        results = self._execute(call, inputs, into)
         self._idle.append(call)
         return results
 
@@ -83,7 +87,12 @@ class Executable:
         results = self._execute(call, inputs)
         return results, list(ticks)[: len(self.artifact.launches)]
 
-    def _execute(self, call: Call, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _execute(
+        self,
+        call: Call,
+        inputs: Sequence[np.ndarray],
+        into: Sequence[np.ndarray] | None = None,
+    ) -> list[np.ndarray]:
         slots = call.slots
         held: list[np.ndarray] = []  # copies that must outlive the run
         address_of = memory.address_of
@@ -99,7 +108,7 @@ class Executable:
                 held.append(array)
                 address = address_of(array)
             slots[slot] = address
-        results = self._allocate(call)
+        results = self._allocate(call) if into is None else self._given(call, into)
         workspace = self._workspace(call)
         self.pool.run(call)
         del workspace
@@ -118,6 +127,24 @@ class Executable:
                 bound = self._results[len(results)]
                 raise _no_memory(bound.port.name or "a result", shape, dtype) from error
             results.append(array)
+        return results
+
+    def _given(self, call: Call, into: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The caller's arrays for the visible results, fresh ones for the hidden."""
+        if len(into) != len(self._visible):
+            raise ArgumentError(f"{len(self._visible)} results, but {len(into)} arrays for them")
+        results = self._allocate(call) if self.artifact.checks else list(into)
+        for number, array in zip(self._visible, into):
+            bound = self._results[number]
+            found = (type(array), array.dtype, array.shape, array.strides)
+            address = memory.address_of(array) if type(array) is np.ndarray else 1
+            if found != bound.signature or address & bound.misaligned or not array.flags.writeable:
+                raise ArgumentError(
+                    f"an array for a result must be writable and dense, {bound.dtype}"
+                    f"{list(bound.port.shape)}, but is {array.dtype}{list(array.shape)}"
+                )
+            results[number] = array
+            call.slots[bound.port.slot] = address
         return results
 
     def _workspace(self, call: Call) -> memory.Block | None:
