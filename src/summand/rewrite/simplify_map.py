@@ -1,0 +1,343 @@
+"""Algebra of scalar ops.
+
+    x + 0 -> x      x * 1 -> x      x / 4 -> x * 0.25      neg (neg x) -> x      2 * 3 -> 6
+    where(p, where(p, a, b), c) -> where(p, a, c)          convert back and forth -> nothing
+    spread(a) * b -> a * b          where b has the dims that a was spread over
+
+Floats keep their value (the sign of zero apart): nothing is reassociated but by powers of two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from summand.dtypes import DType, bf16, bool_, f16, f32, f64
+from summand.ir.nodes import Map, Scalar, Type, Var
+from summand.ir.scalars import apply, scalar, widen
+from summand.rewrite.smart import Smart
+
+Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
+_NEVER_FOLDED = ("barrier", "stop_gradient")
+
+
+def simple_map(new: Smart, op: Map, type_: Type) -> Var | None:
+    """What stands for the map, or None where no rule fits."""
+    if op.fn in _NEVER_FOLDED:
+        return None
+    folded = _folded(new, op, type_)
+    if folded is not None:
+        return folded
+    peeled = _peeled(new, op, type_)
+    if peeled is not None:
+        return peeled
+    rule = _RULES.get(op.fn)
+    return rule(new, op.args, type_) if rule else None
+
+
+def _folded(new: Smart, op: Map, type_: Type) -> Var | None:
+    """An op of constants. Where they were spread over dims, so is the result."""
+    numbers = [new.number(a) for a in op.args]
+    values = [v for v in numbers if v is not None]
+    if len(values) < len(numbers) or (type_.dims and _is_spread(op)):
+        return None
+    types = [a.type.dtype for a in op.args]
+    arrays = [scalar(v, t) for v, t in zip(values, types, strict=True)]
+    result = widen(apply(op.fn, arrays, types, type_.dtype), type_.dtype)
+    return new.spread_number(result.item(), type_)
+
+
+def _is_spread(op: Map) -> bool:
+    return op.fn == "where" and op.args[1] == op.args[2]
+
+
+def _peeled(new: Smart, op: Map, type_: Type) -> Var | None:
+    """Operands that were spread over dims which the others have are used as they were."""
+    if _is_spread(op) or not type_.dims:
+        return None
+    args = list(op.args)
+    changed = False
+    for n, arg in enumerate(args):
+        under = new.peeled(arg)
+        if under == arg:
+            continue
+        others = {d for m, a in enumerate(args) if m != n for d in a.type.names}
+        if under.type.names | others == type_.names:
+            args[n] = under
+            changed = True
+    return new.map(op.fn, *args, dtype=type_.dtype) if changed else None
+
+
+# ---- numbers
+
+
+def _is(new: Smart, var: Var, value: float) -> bool:
+    number = new.number(var)
+    return number is not None and number == value
+
+
+def _exact_reciprocal(value: Scalar, dtype: DType) -> float | None:
+    """1 / value where `value` is a power of two that has a reciprocal in every float type."""
+    if not dtype.is_float or isinstance(value, complex) or not math.isfinite(value):
+        return None
+    mantissa, exponent = math.frexp(value)
+    return 1.0 / value if abs(mantissa) == 0.5 and abs(exponent) < 14 else None
+
+
+def _add(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    a, b = args
+    if _is(new, a, 0):
+        return b
+    if _is(new, b, 0):
+        return a
+    if negated := new.map_of(b, "neg"):
+        return new.map("sub", a, negated[0])
+    if negated := new.map_of(a, "neg"):
+        return new.map("sub", b, negated[0])
+    return None
+
+
+def _sub(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    a, b = args
+    if _is(new, b, 0):
+        return a
+    if _is(new, a, 0):
+        return new.spread(new.map("neg", b), type_.sizes)
+    if negated := new.map_of(b, "neg"):
+        return new.map("add", a, negated[0])
+    if a == b and type_.dtype.is_integer:
+        return new.spread_number(0, type_)
+    return None
+
+
+def _mul(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    a, b = args
+    if new.number(a) is not None:
+        a, b = b, a
+    factor = new.number(b)
+    if factor is not None:
+        return _scaled(new, a, b, factor, type_)
+    left, right = new.map_of(a, "neg"), new.map_of(b, "neg")
+    return new.map("mul", left[0], right[0]) if left and right else None
+
+
+def _scaled(new: Smart, a: Var, b: Var, factor: Scalar, type_: Type) -> Var | None:
+    if factor == 1:
+        return a
+    if factor == -1 and type_.dtype.kind != "uint":
+        return new.spread(new.map("neg", a), type_.sizes)
+    if factor == 0 and type_.dtype.is_integer:
+        return new.spread_number(0, type_)
+    constant = new.peeled(b)
+    if negated := new.map_of(a, "neg"):
+        return new.map("mul", negated[0], new.map("neg", constant))
+    inner = new.map_of(a, "mul")
+    if inner is None:
+        return None
+    x, c = inner if new.number(inner[1]) is not None else (inner[1], inner[0])
+    other = new.number(c)
+    exact = type_.dtype.is_integer or _exact_reciprocal(factor, type_.dtype) is not None
+    if other is None or not exact:
+        return None
+    return new.map("mul", x, new.map("mul", new.peeled(c), constant))
+
+
+def _div(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    a, b = args
+    by = new.number(b)
+    if by is None:
+        return None
+    if by == 1:
+        return a
+    inverse = _exact_reciprocal(by, type_.dtype)
+    return None if inverse is None else new.map("mul", a, new.constant(inverse, type_.dtype))
+
+
+def _floordiv(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    return args[0] if type_.dtype.is_integer and _is(new, args[1], 1) else None
+
+
+def _neg(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    if inner := new.map_of(args[0], "neg"):
+        return inner[0]
+    if inner := new.map_of(args[0], "sub"):
+        return new.map("sub", inner[1], inner[0]) if new.is_read_once(args[0]) else None
+    return None
+
+
+def _pow(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    return args[0] if _is(new, args[1], 1) else None
+
+
+def _extreme(sign: float) -> Rule:
+    """max with -inf, min with inf, either with itself."""
+
+    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+        a, b = args
+        if a == b:
+            return a
+        if not type_.dtype.is_float:
+            return None
+        if _is(new, a, sign * math.inf):
+            return b
+        return a if _is(new, b, sign * math.inf) else None
+
+    return rule
+
+
+def _involution(fn: str) -> Rule:
+    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+        inner = new.map_of(args[0], fn)
+        return inner[0] if inner else None
+
+    return rule
+
+
+def _idempotent(fn: str) -> Rule:
+    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+        return args[0] if new.map_of(args[0], fn) else None
+
+    return rule
+
+
+# ---- truth
+
+
+def _known_truth(new: Smart, var: Var) -> bool | None:
+    """A predicate's value where the ranges of integers decide it."""
+    number = new.number(var)
+    if isinstance(number, bool):
+        return number
+    found = new.facts.ranges.get(var)
+    return bool(found[0]) if found and found[0] == found[1] and var.type.dtype is bool_ else None
+
+
+def _junction(neutral: bool) -> Rule:
+    """`and` (neutral True) and `or` (neutral False)."""
+
+    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+        a, b = args
+        if a == b:
+            return a
+        if type_.dtype is not bool_:
+            return None
+        for known, other in ((a, b), (b, a)):
+            truth = _known_truth(new, known)
+            if truth is neutral:
+                return new.spread(other, type_.sizes)
+            if truth is not None:
+                return new.spread_number(not neutral, type_)
+        return None
+
+    return rule
+
+
+def _where(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    pred, then, other = args
+    if then == other:
+        return then if then.type == type_ else None
+    truth = _known_truth(new, pred)
+    if truth is not None:
+        return new.spread(then if truth else other, type_.sizes)
+    if inner := new.map_of(pred, "not"):
+        return new.map("where", inner[0], other, then)
+    inner = new.map_of(then, "where")
+    if inner and inner[0] == pred and inner[1] != inner[2]:
+        return new.spread(new.map("where", pred, inner[1], other), type_.sizes)
+    inner = new.map_of(other, "where")
+    if inner and inner[0] == pred and inner[1] != inner[2]:
+        return new.spread(new.map("where", pred, then, inner[2]), type_.sizes)
+    if type_.dtype is bool_:
+        values = new.number(then), new.number(other)
+        if values == (True, False):
+            return new.spread(pred, type_.sizes)
+        if values == (False, True):
+            return new.spread(new.map("not", pred), type_.sizes)
+    return None
+
+
+# ---- types
+
+_INTEGERS_HELD: Mapping[DType, int] = {f16: 11, bf16: 8, f32: 24, f64: 53}
+
+
+def holds(wide: DType, narrow: DType) -> bool:
+    """True where every value of `narrow` is one of `wide` exactly."""
+    if wide == narrow or narrow is bool_:
+        return True
+    if wide.is_complex:
+        part = f32 if wide.bits == 64 else f64
+        return holds(part, narrow) if not narrow.is_complex else wide.bits >= narrow.bits
+    if narrow.is_integer and wide.is_integer:
+        if narrow.kind == wide.kind:
+            return wide.bits >= narrow.bits
+        return wide.kind == "int" and wide.bits > narrow.bits
+    if narrow.is_integer:
+        bits = narrow.bits - (narrow.kind == "int")
+        return wide in _INTEGERS_HELD and bits <= _INTEGERS_HELD[wide]
+    if narrow.is_float and wide.is_float:
+        return wide.bits > narrow.bits
+    return False
+
+
+def _convert(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    arg = args[0]
+    target, middle = type_.dtype, arg.type.dtype
+    if target == middle:
+        return arg
+    inner = new.map_of(arg, "convert")
+    if not inner:
+        return None
+    source = inner[0].type.dtype
+    if not holds(middle, source):
+        return None
+    if target == source:
+        return inner[0]
+    # From float to integer saturates, from integer to integer wraps: the middle type matters there.
+    kept = source is bool_ or not (target.is_integer and source.is_integer and middle.is_inexact)
+    return new.map("convert", inner[0], dtype=target) if kept else None
+
+
+def _part(number: int) -> Rule:
+    """real and imag of a pair; real of a real number."""
+
+    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+        if not args[0].type.dtype.is_complex:
+            return args[0] if number == 0 else new.spread_number(0, type_)
+        pair = new.map_of(args[0], "complex")
+        return new.spread(pair[number], type_.sizes) if pair else None
+
+    return rule
+
+
+def _conj(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
+    if not type_.dtype.is_complex:
+        return args[0]
+    inner = new.map_of(args[0], "conj")
+    return inner[0] if inner else None
+
+
+_RULES: dict[str, Rule] = {
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "div": _div,
+    "floordiv": _floordiv,
+    "neg": _neg,
+    "pow": _pow,
+    "max": _extreme(-1),
+    "min": _extreme(1),
+    "not": _involution("not"),
+    "abs": _idempotent("abs"),
+    "floor": _idempotent("floor"),
+    "ceil": _idempotent("ceil"),
+    "round": _idempotent("round"),
+    "trunc": _idempotent("trunc"),
+    "and": _junction(True),
+    "or": _junction(False),
+    "where": _where,
+    "convert": _convert,
+    "real": _part(0),
+    "imag": _part(1),
+    "conj": _conj,
+}
