@@ -1,4 +1,4 @@
-"""Timing that holds on a shared, noisy machine: runtimes take turns, the machine's limits in between.
+"""Timing that holds on a shared, noisy machine: runtimes take turns, its limits in between.
 
 Each round runs every contestant a few times after a pause (idle threads of one runtime spin into
 another's time), and measures the FMA peak or the copy bandwidth right beside. Medians and spread.

@@ -21,9 +21,11 @@ def write(rows: list[Row], machine: dict[str, str]) -> None:
     for row in rows:
         best = min(row.peers.items(), key=lambda kv: kv[1]["median_ms"], default=None)
         peer = f"{best[0]} {best[1]['median_ms']:.2f} ms" if best else ""
+        sign = "≥" if row.at_least else "≤"
+        met = "yes" if row.met else "no"
         lines.append(
-            f"| `{row.key}` | {row.value:.3g} {row.unit} | {'≥' if row.at_least else '≤'} {row.bar:g} "
-            f"| {'yes' if row.met else 'no'} | {row.median_ms:.3f} ms | {peer} |"
+            f"| `{row.key}` | {row.value:.3g} {row.unit} | {sign} {row.bar:g} | {met} "
+            f"| {row.median_ms:.3f} ms | {peer} |"
         )
     text = README.read_text()
     head, rest = text.split(BEGIN, 1)

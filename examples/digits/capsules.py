@@ -1,7 +1,8 @@
-"""Matrix capsules with EM routing, in index notation. Hinton, Sabour, Frosst 2018 (ICLR, HJWLfGWRb).
+"""Matrix capsules with EM routing, in index notation (Hinton, Sabour, Frosst, ICLR 2018).
 
-Activations are 4×4 matrices (poses) with a probability each. A capsule of one layer multiplies its
-pose by a learned matrix to vote for the pose of each capsule of the next; EM finds where votes agree.
+Activations are 4×4 matrices (poses) with a probability each. A capsule of one layer multiplies
+its pose by a learned matrix to vote for the pose of each capsule of the next; EM finds where the
+votes agree.
 The batch dim `n` is in the data only: no line below mentions it but the loss.
 """
 
@@ -82,7 +83,7 @@ def em_routing(
 def conv_caps(
     pose: Array, a: Array, w: Weights, layer: str, win: Window, inputs: Dim, out: Dim
 ) -> tuple[Array, Array]:
-    """A convolutional capsule layer: pose{x, y, inputs, i, k}, a{x, y, inputs} -> the next layer's."""
+    """A convolutional capsule layer: pose{x,y,inputs,i,k}, a{x,y,inputs} -> the next layer's."""
     votes = sm.sum[k](win.of(pose) * w[f"{layer}.W"])
     over = (win.u, win.v, inputs)
     mean, a = em_routing(votes, win.of(a), w[f"{layer}.beta_u"], w[f"{layer}.beta_a"], over, out)

@@ -1,6 +1,6 @@
 """The demo's network as JAX users write it: jax.numpy, einsum, jax.value_and_grad, jax.jit, Adam.
 
-The same mathematics and the same initial weights as `capsules.py`, for `summand demo --compare jax`.
+The same mathematics and initial weights as `capsules.py`, for `summand demo --compare jax`.
 """
 
 from __future__ import annotations

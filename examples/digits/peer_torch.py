@@ -1,4 +1,4 @@
-"""The demo's network as PyTorch users write it: unfold, reshape, einsum, autograd, torch.optim.Adam.
+"""The demo's network as PyTorch users write it: unfold, einsum, autograd, torch.optim.Adam.
 
 The same mathematics and the same initial weights as `capsules.py`, for `summand demo --compare`.
 """
@@ -86,7 +86,7 @@ def spread_loss(act: torch.Tensor, label: torch.Tensor, margin: float) -> torch.
 
 
 class Trainer:
-    """The training step with the interface that the demo compares; `compiled` adds torch.compile."""
+    """The training step that the demo compares; `compiled` adds torch.compile."""
 
     def __init__(self, weights: dict[str, np.ndarray], compiled: bool = False) -> None:
         self.w = {k: torch.tensor(a).requires_grad_() for k, a in weights.items()}

@@ -37,7 +37,7 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One row of the kernel table. `rate` is in GFLOP/s or GB/s, `fraction` of the measured limit."""
+    """One row of the kernel table: `rate` in GFLOP/s or GB/s, `fraction` of the measured limit."""
 
     name: str
     what: str
