@@ -1,29 +1,21 @@
 """Cut a program into kernels: what is stored, what its readers evaluate, what runs together.
 
-    %2 = exp %0; %3 = sum{j} %2; %4 = div %2 %3   ->   cluster [%3 with %2 inlined], cluster [%4 …]
+    %2 = exp %0; %3 = sum{j} %2; %4 = div %2 %3
+      ->  cluster, shared dims {i}: [%2 and %3 in one nest; %4], %2 and %3 in scratch
 
 Needs a Program without complex values, random bits, sorts and custom rules. Keeps every result.
+First the values that must have memory are found (`stored.py`), then their computations are
+joined into clusters (`clusters.py`), and last those of each cluster into nests (`stages.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from summand.ir.nodes import (
-    Constant,
-    Eqn,
-    Iota,
-    Map,
-    Program,
-    Recur,
-    Reduce,
-    Reindex,
-    Table,
-    Var,
-    operands,
-)
+from summand.ir.nodes import Constant, Eqn, Iota, Map, Program, Recur, Table, Var
 from summand.options import Options, Target
-from summand.rewrite.costs import is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.clusters import Group, join, solitary
+from summand.rewrite.costs import move_cycles, slot_cycles
 from summand.rewrite.plan import (
     Cluster,
     Control,
@@ -34,116 +26,146 @@ from summand.rewrite.plan import (
     is_control,
     unique_bodies,
 )
+from summand.rewrite.stages import stages_of
+from summand.rewrite.stored import choose_stored
+from summand.rewrite.units import Unit, unit_of
 
-DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
+KEEP = 10.0  # slots that reading a value again from scratch is worth
 
 
 def fuse(program: Program, target: Target, options: Options) -> Plan:
     """The plan of a program."""
     program = unique_bodies(program)
     graph = Graph.of(program)
-    stored = stored_values(graph, program, target)
-    items: list[Item] = []
+    chosen = choose_stored(graph, program, target)
+    units = _units(graph, program, chosen.all)
+    results = frozenset(program.results)
+    groups = join(units, results, target) if options.fuse else solitary(units)
+    dropped = _dropped(groups, chosen.soft, chosen.price, target)
+    if dropped:
+        groups = _without(graph, program, groups, chosen.all - dropped)
+    return Plan(program, tuple(_items(graph, groups, results, target)))
+
+
+def _units(graph: Graph, program: Program, stored: frozenset[Var]) -> list[Unit]:
+    units: list[Unit] = []
     for eqn in program.eqns:
-        roots = tuple(o for o in eqn.outs if o in stored)
-        if is_control(eqn):
-            items.append(Control(eqn))
-        elif roots and not isinstance(eqn.op, Constant):
-            items.append(Cluster((stage_of(graph, eqn, roots, target),)))
-    return Plan(program, tuple(items))
+        roots = tuple(o for o in eqn.outs if o in stored or is_control(eqn))
+        if roots and not isinstance(eqn.op, Constant):
+            units.append(unit_of(graph, stored.__contains__, eqn, roots, len(units)))
+    return units
 
 
-def stage_of(graph: Graph, eqn: Eqn, roots: tuple[Var, ...], target: Target) -> Stage:
-    """The stage that computes an equation's results."""
-    if not isinstance(eqn.op, Recur):
-        return Stage(roots)
-    if in_registers(graph, eqn, eqn.op):
+def _without(
+    graph: Graph, program: Program, groups: Sequence[Group], stored: frozenset[Var]
+) -> list[Group]:
+    """The same groups when some values are not stored after all."""
+    new = {u.eqn: u for u in _units(graph, program, stored)}
+    out = []
+    for group in groups:
+        units = [new[u.eqn] for u in group.units if u.eqn in new]
+        if units:
+            out.append(Group(units, group.shared, group.fixed))
+    return out
+
+
+# ---- soft values
+
+
+def _dropped(
+    groups: Sequence[Group], soft: frozenset[Var], price: Mapping[Var, float], target: Target
+) -> frozenset[Var]:
+    """Soft values that are evaluated again by each reader."""
+    readers: dict[Var, list[int]] = {}
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            for var in dict.fromkeys(a.var for a in unit.reads):
+                readers.setdefault(var, []).append(k)
+    dropped: set[Var] = set()
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            for root in unit.roots:
+                if root not in soft:
+                    continue
+                if not _keep(root, unit, k, readers.get(root, []), groups, price[root], target):
+                    dropped.add(root)
+    return frozenset(dropped)
+
+
+def _keep(
+    var: Var,
+    unit: Unit,
+    own: int,
+    readers: Sequence[int],
+    groups: Sequence[Group],
+    price: float,
+    target: Target,
+) -> bool:
+    """Whether storing a soft value costs less than evaluating it in every reader."""
+    apart = [k for k in dict.fromkeys(readers) if k != own]
+    if not apart:
+        return price * (len(readers) - 1) >= KEEP
+    inputs = {a.var for a in unit.reads}
+    again = 0.0
+    for k in apart:
+        known = {a.var for u in groups[k].units for a in u.reads} | {
+            r for u in groups[k].units for r in u.roots
+        }
+        more = sum(v.type.nbytes for v in inputs - known)
+        again += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+        again += move_cycles(more, target) / 2
+    stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
+    return stored < again
+
+
+# ---- clusters
+
+
+def _items(
+    graph: Graph, groups: Sequence[Group], results: frozenset[Var], target: Target
+) -> Iterable[Item]:
+    readers: dict[Var, set[int]] = {}
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            for access in unit.reads:
+                readers.setdefault(access.var, set()).add(k)
+    for k, group in enumerate(groups):
+        if group.fixed:
+            yield Control(group.units[0].eqn)
+            continue
+        nests = stages_of(group.units)
+        stages = tuple(_stage(graph, units, target) for units in nests)
+        scratch = frozenset(
+            r
+            for units in nests
+            for u in units
+            for r in u.roots
+            if r not in results and readers.get(r, set()) <= {k}
+        )
+        shared = tuple(sorted(group.shared)) if len(stages) > 1 else ()
+        yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset())
+
+
+def _stage(graph: Graph, units: Sequence[Unit], target: Target) -> Stage:
+    roots = tuple(r for u in units for r in u.roots)
+    eqn = units[0].eqn
+    if not isinstance(eqn.op, Recur) or in_registers(eqn.op):
         return Stage(roots)
     return Stage(roots, tuple(_body_stages(graph, eqn.op.body, target)))
 
 
 def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]:
-    stored = stored_values(graph, body, target)
-    for eqn in body.eqns:
-        roots = tuple(o for o in eqn.outs if o in stored)
-        if roots:
-            yield stage_of(graph, eqn, roots, target)
-
-
-# ---- what is stored
-
-
-def stored_values(graph: Graph, program: Program, target: Target) -> set[Var]:
-    """Values of a program that get memory of their own."""
-    wanted = set(program.results)
-    used = _used(program)
-    stored: set[Var] = set()
-    depth: dict[Var, int] = {}
-    cost: dict[Var, float] = {}
-    for eqn in program.eqns:
-        below = max((depth.get(v, 0) for v in operands(eqn.op)), default=0)
-        price = point_cost(eqn) + sum(cost.get(v, 0.0) for v in dict.fromkeys(operands(eqn.op)))
-        for out in eqn.outs:
-            if out not in used and out not in wanted:
-                continue
-            if out in wanted or _must_store(graph, eqn, out):
-                keep = True
-            elif is_free(eqn):
-                keep = False
-            else:
-                keep = below >= DEPTH or _worth(graph, out, price, target)
-            if keep:
-                stored.add(out)
-            depth[out] = 0 if keep else below + (0 if is_free(eqn) else 1)
-            cost[out] = 0.0 if keep else price
-    return stored
-
-
-def _used(program: Program) -> set[Var]:
-    return {v for eqn in program.eqns for v in operands(eqn.op)}
-
-
-def _must_store(graph: Graph, eqn: Eqn, out: Var) -> bool:
-    match eqn.op:
-        case Map() | Reindex() | Iota():
-            return any(is_control(r) for r in graph.readers.get(out, ()))
-        case Constant():
-            control = any(is_control(r) for r in graph.readers.get(out, ()))
-            return control or isinstance(eqn.op.value, Table)
-        case _:
-            return True
-
-
-def _worth(graph: Graph, out: Var, price: float, target: Target) -> bool:
-    """Whether storing a value costs less than evaluating it in every reader."""
-    points = sum(_points(graph, reader, out) for reader in graph.readers.get(out, ()))
-    extra = max(points - out.type.count, 0)
-    recompute = slot_cycles(price * extra, out.type.dtype.bits, target)
-    return recompute > move_cycles(out.type.nbytes, target)
-
-
-def _points(graph: Graph, reader: Eqn, var: Var) -> int:
-    """How many elements of a value a reader evaluates (with repeats), where it is not stored.
-
-    A vectoriser evaluates a register tile at once, so a reduction re-evaluates less than it reads.
-    """
-    match reader.op:
-        case Reduce():
-            return reader.op.args[0].type.count
-        case Recur():
-            steps = 1
-            for n in reader.op.sizes:
-                steps *= n
-            widest = max((o.type.count for e in reader.op.body.eqns for o in e.outs), default=1)
-            return max(steps * widest, var.type.count)
-        case _:
-            return max((o.type.count for o in reader.outs), default=1)
+    """The nests of a recurrence's body, in order."""
+    chosen = choose_stored(graph, body, target)
+    units = _units(graph, body, chosen.all)
+    for nest in stages_of(units):
+        yield _stage(graph, nest, target)
 
 
 # ---- recurrences
 
 
-def in_registers(graph: Graph, eqn: Eqn, op: Recur) -> bool:
+def in_registers(op: Recur) -> bool:
     """Whether one nest can run a recurrence with its states in registers: one dim, each read one
     step back, and only maps of the states at their own place."""
     if len(op.over) != 1:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from summand.ir.nodes import Var
-from summand.rewrite.plan import Plan
 
 
 def choose_orders(
-    plan: Plan,
     reads: Mapping[Var, Sequence[Var]],
     fixed: Mapping[Var, tuple[str, ...]],
     stored: Sequence[Var],

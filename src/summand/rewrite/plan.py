@@ -71,10 +71,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Stages that become one kernel. `scratch` names the roots that live only within a tile."""
+    """Stages that become one kernel. `shared` are the dims (with sizes) that may be tiled, since
+    all stages have them and read one another in place there. `scratch` names the roots that live
+    only within a tile."""
 
     stages: tuple[Stage, ...]
-    tiles: tuple[Tile, ...] = ()
+    shared: tuple[tuple[str, int], ...] = ()
     scratch: frozenset[Var] = frozenset()
 
     @property

@@ -1,36 +1,109 @@
-"""Lower a cluster of the plan to a kernel: its tiles become the grid and loops around its nests."""
+"""Lower a cluster of the plan to a kernel: its tiles become the grid around its nests.
+
+    cluster shared {i=4096} [e, s; y]   ->   kernel, grid i.t=1024: nest i=4 j; nest i=4 j
+
+The last tile of a dim that the tile does not divide is moved back to end at the edge (`Let`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from summand.ir.nodes import Var
-from summand.loops.nodes import Kernel, Stmt
-from summand.options import Target
-from summand.rewrite.plan import Cluster, Graph
-from summand.schedule.expressions import Storage
+from summand.ir.index import Form
+from summand.ir.nodes import Interleave, ReduceAt, Var
+from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
+from summand.rewrite.plan import Cluster, Graph, Tile
+from summand.schedule.expressions import Coord, Storage
 from summand.schedule.lower_stage import lower_stage
 from summand.schedule.task import Memory, NestBuilder, Task
 
 Launched = tuple[Kernel, tuple[str, ...]]
+Order = tuple[str, ...]
 
 
 def lower_cluster(
     graph: Graph,
     cluster: Cluster,
     storage: dict[Var, Storage],
+    orders: Mapping[Var, Order],
+    tiles: Sequence[Tile],
     memory: Mapping[str, Memory],
-    target: Target,
 ) -> list[Launched]:
     """The kernels of a cluster, each with the buffers that it is launched on."""
-    if all(v.type.count == 0 for v in cluster.roots):
+    stages = [s for s in cluster.stages if any(v.type.count for v in s.roots)]
+    if not stages:
         return []
-    task = Task(graph, storage, memory)
-    body: list[Stmt] = []
-    for stage in cluster.stages:
-        body += lower_stage(task, stage)
-    kernel = task.kernel(_name(graph, cluster), (), body)
+    task = Task(graph, dict(storage), memory)
+    cut = [t for t in tiles if t.tile < t.size]
+    for t in cut:
+        _bind(task, t)
+    for k, var in enumerate(v for v in cluster.roots if v in cluster.scratch):
+        task.storage[var] = _scratch(task, f"s{k}", var, orders[var])
+    parts = [lower_stage(task, stage) for stage in stages]
+    name = _name(graph, cluster)
+    if len(parts) == 1 and _is_apart(graph, cluster):
+        return [_alone(task, name, stmt) for stmt in parts[0]]
+    body: tuple[Stmt, ...] = tuple(stmt for part in parts for stmt in part)
+    for t in reversed(cut):
+        if t.size % t.tile:
+            origin = Form(((_grid(t), t.tile),))
+            body = (Let(_origin(t), origin, 0, t.size - t.tile, body),)
+    kernel = task.kernel(name, tuple((_grid(t), t.steps) for t in cut), body)
     return [(kernel, task.kernel_buffers())]
+
+
+def _grid(tile: Tile) -> str:
+    return f"{tile.dim}.t"
+
+
+def _origin(tile: Tile) -> str:
+    return f"{tile.dim}.o"
+
+
+def _bind(task: Task, tile: Tile) -> None:
+    """Bind a tiled dim: its position is the tile's origin plus the position within the tile."""
+    task.outer[_grid(tile)] = tile.steps
+    if tile.size % tile.tile:
+        task.outer[_origin(tile)] = tile.size - tile.tile + 1
+        origin = Form.of(_origin(tile))
+    else:
+        origin = Form(((_grid(tile), tile.tile),))
+    task.inner[tile.dim] = tile.tile
+    task.at[tile.dim] = Coord(origin + Form.of(tile.dim) if tile.tile > 1 else origin)
+
+
+def _scratch(task: Task, name: str, var: Var, order: Order) -> Storage:
+    sizes = var.type.sizes
+    dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
+    count = 1
+    for _, n in dims:
+        count *= n
+    task.add_scratch(name, var.type.dtype, count)
+    return task.within(Storage.dense(name, var.type.dtype, dims))
+
+
+def _is_apart(graph: Graph, cluster: Cluster) -> bool:
+    """Whether a cluster's statements may be kernels of their own."""
+    eqn = graph.eqn(cluster.roots[0])
+    return eqn is not None and isinstance(eqn.op, ReduceAt | Interleave)
+
+
+def _alone(task: Task, name: str, stmt: Stmt) -> Launched:
+    """A statement as a kernel of its own, with only the buffers that it touches."""
+    kernel = task.kernel(name, (), (stmt,))
+    used = _touched(stmt)
+    names = task.kernel_buffers()
+    kept = [k for k, b in enumerate(kernel.params) if b.name in used]
+    kernel = replace(kernel, params=tuple(kernel.params[k] for k in kept))
+    return kernel, tuple(names[k] for k in kept)
+
+
+def _touched(stmt: Stmt) -> set[str]:
+    if not isinstance(stmt, Nest):
+        return {name for inner in stmt.body for name in _touched(inner)}
+    loads = {i.buffer for i in stmt.code if isinstance(i, Load)}
+    return loads | {s.buffer for s in stmt.stores}
 
 
 def _name(graph: Graph, cluster: Cluster) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from summand.dtypes import accumulator
 from summand.ir.nodes import (
     SCALAR_OP,
+    Interleave,
     Recur,
     ReduceAt,
     Var,
@@ -17,7 +18,7 @@ from summand.ir.nodes import (
 )
 from summand.loops.nodes import Address, Apply, Load, Ref, Stmt
 from summand.rewrite.plan import Stage
-from summand.schedule.expressions import Storage, scalar_code
+from summand.schedule.expressions import Coord, Storage, scalar_code
 from summand.schedule.lower_recur import lower_recur
 from summand.schedule.task import NestBuilder, Task, splits_of
 
@@ -28,6 +29,8 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
     match eqn.op if eqn else None:
         case ReduceAt() as op if eqn:
             return _scatter(task, eqn.outs, op)
+        case Interleave() as op:
+            return tuple(_part(task, stage.roots[0], op, k) for k in range(len(op.parts)))
         case Recur() if eqn:
             return lower_recur(task, eqn, stage, lower_stage)
         case _:
@@ -144,3 +147,23 @@ def _combine_stores(
             refs.append(code.emit(instr))
     for s, address, r in zip(to, addresses, results, strict=True):
         builder.store_at(s, address, refs[r])
+
+
+# ---- interleaves
+
+
+def _part(task: Task, out: Var, op: Interleave, number: int) -> Stmt:
+    """One part, stored straight into its strided places of the result."""
+    var = op.parts[number]
+    residues = op.residues()[number]
+    sizes = var.type.sizes
+    builder = NestBuilder.over(task, {d: sizes[d] for d, _ in task.storage[out].strides})
+    at = builder.point(var.type.dims)
+    ref = builder.code.value(var, at)
+    places = dict(at)
+    for (dim, stride), r in zip(op.dims, residues, strict=True):
+        here = at[dim]
+        dynamic = tuple((v, f * stride) for v, f in here.dynamic)
+        places[dim] = Coord(here.form * stride + r, dynamic)
+    builder.store(task.storage[out], places, ref)
+    return builder.finish()

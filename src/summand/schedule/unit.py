@@ -18,6 +18,7 @@ from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
 from summand.rewrite.fuse import fuse
 from summand.rewrite.layout import choose_orders
 from summand.rewrite.plan import Cluster, Control, Graph, Plan, reads_of
+from summand.rewrite.tiling import choose_tiles
 from summand.schedule.expressions import Storage
 from summand.schedule.lower_cluster import lower_cluster, transposing_kernel
 from summand.schedule.unfinished import Unfinished
@@ -92,8 +93,9 @@ class Unit:
     def _stored(self) -> list[Var]:
         """Every value with memory in this unit (parameters not among them), in order."""
         stored: list[Var] = []
+        constants = self._constants()
         for eqn in self.plan.program.eqns:
-            if isinstance(eqn.op, Constant) and eqn.out in self._constants():
+            if isinstance(eqn.op, Constant) and eqn.out in constants:
                 stored.append(eqn.out)
         for item in self.plan.items:
             if isinstance(item, Control):
@@ -123,9 +125,11 @@ class Unit:
             if eqn is not None and isinstance(eqn.op, Constant):
                 value = eqn.op.value
                 known[var] = value.order if isinstance(value, Table) else ()
-        every = frozenset(stored) | frozenset(self.plan.program.params)
-        reads = {v: reads_of(graph, every, (v,)) for v in stored}
-        return choose_orders(self.plan, reads, known, stored)
+        rooted = [v for i in self.plan.items if isinstance(i, Cluster) for v in i.roots]
+        values = list(dict.fromkeys((*stored, *rooted)))
+        every = frozenset((*values, *self.plan.program.params))
+        reads = {v: reads_of(graph, every, (v,)) for v in values}
+        return choose_orders(reads, known, values)
 
     def _place(self, var: Var, buffer: str) -> None:
         sizes = var.type.sizes
@@ -140,12 +144,12 @@ class Unit:
         return self.module.add("arena", name, var, 0, eqn.loc if eqn else None)
 
     def _cluster(self, graph: Graph, cluster: Cluster) -> list[Step]:
-        out: list[Step] = []
-        for kernel, buffers in lower_cluster(
-            graph, cluster, self.storage, self.module.memory, self.module.target
-        ):
-            out += self.module.launch(kernel, buffers)
-        return out
+        every = frozenset(self.orders)
+        tiles = choose_tiles(graph, cluster, every, self.orders, self.module.target)
+        launched = lower_cluster(
+            graph, cluster, self.storage, self.orders, tiles, self.module.memory
+        )
+        return [s for kernel, buffers in launched for s in self.module.launch(kernel, buffers)]
 
     # ---- control flow
 

@@ -1,0 +1,83 @@
+"""Put the units of a cluster into nests: several values of one nest share its loads and its loop.
+
+    e{i,j} = exp z; s{i} = sum{j} e; y{i,j} = e / s   ->   nest [e, s]; nest [y]
+
+A unit joins the nest of one that it reads where both run over the same dims and the value is there
+when it is needed: inside the reduction, or after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from summand.ir.nodes import Var
+from summand.rewrite.units import Unit
+
+
+@dataclass(slots=True)
+class _Nest:
+    units: list[Unit]
+    space: frozenset[tuple[str, int]]
+    folds: frozenset[tuple[str, int]]
+    inside: set[Var] = field(default_factory=set)  # roots with all dims of the space
+    after: set[Var] = field(default_factory=set)  # roots that exist when the folds have ended
+
+
+def stages_of(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Units of one nest each, in order. Each reads only earlier ones and its own."""
+    nests: list[_Nest] = []
+    where: dict[Var, int] = {}
+    for unit in units:
+        earliest = 0
+        for access in unit.reads:
+            earliest = max(earliest, where.get(access.var, 0))
+        place = None
+        if unit.is_nest:
+            place = next((k for k in range(earliest, len(nests)) if _joins(nests[k], unit)), None)
+        if place is None:
+            place = len(nests)
+            nests.append(_Nest([], unit.space, frozenset(unit.folds)))
+        _add(nests[place], unit)
+        for root in unit.roots:
+            where[root] = place
+    return [n.units for n in nests]
+
+
+def _add(nest: _Nest, unit: Unit) -> None:
+    nest.units.append(unit)
+    nest.folds |= frozenset(unit.folds)
+    for root in unit.roots:
+        full = frozenset(root.type.dims) == nest.space
+        (nest.inside if full and not unit.folds else nest.after).add(root)
+
+
+def _joins(nest: _Nest, unit: Unit) -> bool:
+    """Whether a unit can be computed in a nest that exists."""
+    if not all(u.is_nest for u in nest.units):
+        return False
+    folds = frozenset(unit.folds)
+    if folds and nest.folds and folds != nest.folds:
+        return False
+    out = frozenset(unit.out)
+    late = bool(nest.folds) and not folds and out == nest.space - nest.folds
+    if not late and unit.space != nest.space:
+        return False
+    if folds and not nest.folds and nest.space - folds != out:
+        return False
+    made = nest.inside | nest.after
+    reads = [a for a in unit.reads if a.var in made]
+    if not reads and not _shares(nest, unit):
+        return False
+    for access in reads:
+        if not all(access.is_identity(d) for d, _ in access.at):
+            return False
+        if not late and access.var not in nest.inside:
+            return False
+    return True
+
+
+def _shares(nest: _Nest, unit: Unit) -> bool:
+    """Whether a unit reads what the nest reads, at the same place and over all its dims."""
+    mine = {a for a in unit.reads if len(a.at) == len(unit.space)}
+    return any(a in mine for u in nest.units for a in u.reads)

@@ -1,0 +1,191 @@
+"""Which values get memory of their own, and which are expressions that their readers evaluate.
+
+    %2 = exp %0{i,k}; %4 = sum{k} (%2 · %1{k,j})   ->   store %2: read once for each j
+    %6 = sum{k} …; %7 = tanh %6                    ->   store %7 only: one nest sums and takes tanh
+
+Hard values are stored in any case. Soft ones have several readers and cost more than a read:
+whether they are stored depends on where their readers end up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from summand.ir.nodes import (
+    Constant,
+    Eqn,
+    Interleave,
+    Iota,
+    Map,
+    Program,
+    Recur,
+    Reduce,
+    Reindex,
+    Table,
+    Var,
+    operands,
+)
+from summand.options import Target
+from summand.rewrite.costs import is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.plan import Graph, is_control
+
+DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
+SOFT = 2.0  # slots below which a value is evaluated again by each reader
+SMALL_FOLD = 16  # elements of a reduction that may run inside another one
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Values with memory. `price`: slots of one element of each value, from what is stored on."""
+
+    hard: frozenset[Var]
+    soft: frozenset[Var]
+    price: Mapping[Var, float]
+
+    @property
+    def all(self) -> frozenset[Var]:
+        """Hard and soft ones."""
+        return self.hard | self.soft
+
+
+def choose_stored(graph: Graph, program: Program, target: Target) -> Chosen:
+    """Hard and soft values of a program or body."""
+    return _Choice(graph, program, target).run()
+
+
+class _Choice:
+    def __init__(self, graph: Graph, program: Program, target: Target) -> None:
+        self.graph = graph
+        self.program = program
+        self.target = target
+        self.wanted = frozenset(program.results)
+        self.used = {v for eqn in program.eqns for v in operands(eqn.op)}
+        self.hard: set[Var] = set()
+        self.soft: set[Var] = set()
+        self.price: dict[Var, float] = {}
+        self.depth: dict[Var, int] = {}
+
+    def run(self) -> Chosen:
+        """Forward: maps by their cost; backward: reductions that their one reader can finish."""
+        for eqn in self.program.eqns:
+            self._equation(eqn)
+        self._inline_reductions()
+        return Chosen(frozenset(self.hard), frozenset(self.soft - self.hard), self.price)
+
+    def _equation(self, eqn: Eqn) -> None:
+        sources = dict.fromkeys(operands(eqn.op))
+        below = max((self.depth.get(v, 0) for v in sources), default=0)
+        price = point_cost(eqn) + sum(self.price.get(v, 0.0) for v in sources)
+        for out in eqn.outs:
+            if out not in self.used and out not in self.wanted:
+                continue
+            free = is_free(eqn)
+            dear = not free and (below >= DEPTH or self._worth(out, price))
+            if out in self.wanted or dear or self._must(eqn, out):
+                self.hard.add(out)
+            elif price >= SOFT and not free and len(self.graph.readers.get(out, ())) > 1:
+                self.soft.add(out)
+            stored = out in self.hard
+            self.depth[out] = 0 if stored else below + (0 if free else 1)
+            self.price[out] = 0.0 if stored else price
+
+    def _must(self, eqn: Eqn, out: Var) -> bool:
+        match eqn.op:
+            case Map() | Reindex() | Iota():
+                return any(is_control(r) for r in self.graph.readers.get(out, ()))
+            case Constant():
+                control = any(is_control(r) for r in self.graph.readers.get(out, ()))
+                return control or isinstance(eqn.op.value, Table)
+            case _:
+                return True
+
+    def _worth(self, out: Var, price: float) -> bool:
+        """Whether a reader evaluates each element so often that memory is cheaper."""
+        points = max((_points(r, out) for r in self.graph.readers.get(out, ())), default=0)
+        extra = max(points - out.type.count, 0)
+        recompute = slot_cycles(price * extra, out.type.dtype.bits, self.target)
+        return recompute > move_cycles(out.type.nbytes, self.target)
+
+    # ---- reductions that need no memory
+
+    def _inline_reductions(self) -> None:
+        ends: dict[Var, frozenset[Eqn]] = {}
+        inside: dict[Eqn, frozenset[tuple[str, int]]] = {}
+        for eqn in reversed(self.program.eqns):
+            for out in eqn.outs:
+                ends[out] = self._ends(eqn, out, ends)
+            if isinstance(eqn.op, Reduce) and len(eqn.outs) == 1 and eqn.out in self.hard:
+                self._inline_one(eqn, eqn.op, ends, inside)
+
+    def _ends(self, eqn: Eqn, out: Var, ends: Mapping[Var, frozenset[Eqn]]) -> frozenset[Eqn]:
+        """The equations whose nests evaluate each element of `out` once; anything else that reads
+        it is there as it is."""
+        found: set[Eqn] = set()
+        for reader in self.graph.readers.get(out, ()):
+            same = isinstance(reader.op, Map) and reader.out.type.dims == out.type.dims
+            if same or _is_rename(reader):
+                if reader.out in self.hard or reader.out in self.soft:
+                    found.add(reader)
+                else:
+                    found |= ends.get(reader.out, frozenset())
+            else:
+                found.add(reader)
+        return frozenset(found)
+
+    def _inline_one(
+        self,
+        eqn: Eqn,
+        op: Reduce,
+        ends: Mapping[Var, frozenset[Eqn]],
+        inside: dict[Eqn, frozenset[tuple[str, int]]],
+    ) -> None:
+        out = eqn.out
+        if out in self.wanted or len(ends[out]) != 1 or any(n == 0 for _, n in out.type.dims):
+            return
+        (end,) = ends[out]
+        sizes = op.args[0].type.sizes
+        folds = frozenset((d, sizes[d]) for d in op.dims)
+        if isinstance(end.op, Map | Reindex) and _finishes(end, out):
+            if inside.setdefault(end, folds) == folds and not folds & frozenset(end.out.type.dims):
+                self.hard.discard(out)
+                self.soft -= {end.out}
+                self.hard.add(end.out)
+        elif isinstance(end.op, Interleave) or (isinstance(end.op, Reduce) and self._small(op, out, end.op)):
+            self.hard.discard(out)
+
+    def _small(self, op: Reduce, out: Var, reader: Reduce) -> bool:
+        """Whether a reduction may run inside another one, which reads each element once."""
+        length = op.args[0].type.count // max(out.type.count, 1)
+        once = reader.args[0].type.count == out.type.count
+        named = op.monoid.combine is None and reader.monoid.combine is None
+        far = out.type.nbytes > self.target.l2 // 2
+        apart = not set(op.dims) & set(reader.dims)
+        return length <= SMALL_FOLD and once and named and far and apart
+
+
+def _finishes(end: Eqn, out: Var) -> bool:
+    return end.out.type.count == out.type.count and len(end.out.type.dims) == len(out.type.dims)
+
+
+def _is_rename(eqn: Eqn) -> bool:
+    if not isinstance(eqn.op, Reindex):
+        return False
+    names = [i.as_dim() for _, i in eqn.op.index if not isinstance(i, Var)]
+    plain = len(names) == len(eqn.op.index) and all(names) and len(set(names)) == len(names)
+    return plain and eqn.out.type.count == eqn.op.arg.type.count
+
+
+def _points(reader: Eqn, var: Var) -> int:
+    """How many elements of a value a reader evaluates, with repeats, where it is not stored."""
+    match reader.op:
+        case Reduce():
+            return reader.op.args[0].type.count
+        case Recur():
+            steps = 1
+            for n in reader.op.sizes:
+                steps *= n
+            widest = max((o.type.count for e in reader.op.body.eqns for o in e.outs), default=1)
+            return max(steps * widest, var.type.count)
+        case _:
+            return max((o.type.count for o in reader.outs), default=1)

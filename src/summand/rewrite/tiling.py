@@ -1,0 +1,130 @@
+"""Sizes of a cluster's tiles: how much of each shared dim one task holds.
+
+    softmax over j of {i=4096, j=4096}   ->   i in tiles of 4: scratch 64 KB, 1024 tasks
+
+Speed is flat within a range, so the limits decide: whole cache lines of what is walked along a
+shared dim, enough points for every nest, enough rows for what is read again by each tile; and from
+above the cache and the number of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from summand.ir.nodes import Var
+from summand.options import Target
+from summand.rewrite.plan import Cluster, Graph, Tile, reads_of
+from summand.rewrite.units import product
+
+Order = tuple[str, ...]
+LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
+POINTS = 8192  # points of the smallest large nest; below, entry and latency show
+ROWS = 32  # rows that read one panel together
+
+
+def choose_tiles(
+    graph: Graph,
+    cluster: Cluster,
+    stored: frozenset[Var],
+    orders: Mapping[Var, Order],
+    target: Target,
+) -> tuple[Tile, ...]:
+    """The tiles of a cluster, outer first. Shared dims of one element need none."""
+    sizes = {d: n for d, n in cluster.shared if n > 1}
+    if not sizes:
+        return ()
+    values = _values(graph, cluster, stored)
+    rank = _rank(sizes, values, orders)
+    tiles = dict.fromkeys(sizes, 1)
+    for dim in rank:
+        if _is_contiguous(dim, values, orders):
+            _grow(tiles, dim, min(sizes[dim], LINE), sizes, cluster, target, target.l2 * 3 // 4)
+    if any(not v.type.names & sizes.keys() and v.type.count > 64 for v in values):
+        _grow_all(tiles, rank, ROWS, sizes, cluster, target)
+    largest = max(v.type.count for v in cluster.roots) // product(sizes.values())
+    _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
+    return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
+
+
+def _values(graph: Graph, cluster: Cluster, stored: frozenset[Var]) -> list[Var]:
+    """What the cluster reads and stores in global memory."""
+    reads = reads_of(graph, stored, cluster.roots)
+    own = [v for v in cluster.roots if v not in cluster.scratch]
+    return list(dict.fromkeys((*reads, *own)))
+
+
+def _rank(
+    sizes: Mapping[str, int], values: Sequence[Var], orders: Mapping[Var, Order]
+) -> list[str]:
+    """Shared dims, innermost in memory first."""
+
+    def weight(dim: str) -> tuple[float, str]:
+        total = 0.0
+        for v in values:
+            order = orders.get(v, ())
+            if dim in order:
+                inner = product(v.type.sizes[d] for d in order[order.index(dim) + 1 :])
+                total += v.type.count / max(inner, 1)
+        return (-total, dim)
+
+    return sorted(sizes, key=weight)
+
+
+def _is_contiguous(dim: str, values: Sequence[Var], orders: Mapping[Var, Order]) -> bool:
+    """Whether some large value has unit stride along a dim."""
+    large = max((v.type.count for v in values), default=0) // 16
+    return any(orders.get(v, ())[-1:] == (dim,) and v.type.count >= large for v in values)
+
+
+def scratch_bytes(cluster: Cluster, tiles: Mapping[str, int]) -> int:
+    """Bytes of the values that live within one tile."""
+    total = 0
+    for var in cluster.scratch:
+        total += product(tiles.get(d, n) for d, n in var.type.dims) * var.type.dtype.bytes
+    return total
+
+
+def _grow_all(
+    tiles: dict[str, int],
+    rank: Sequence[str],
+    goal: int,
+    sizes: Mapping[str, int],
+    cluster: Cluster,
+    target: Target,
+) -> None:
+    """Grow tiles, innermost dims first, until they hold `goal` points together."""
+    for dim in rank:
+        held = product(tiles.values())
+        if held >= goal:
+            return
+        want = min(sizes[dim], -(-goal * tiles[dim] // held))
+        _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 2)
+
+
+def _grow(
+    tiles: dict[str, int],
+    dim: str,
+    want: int,
+    sizes: Mapping[str, int],
+    cluster: Cluster,
+    target: Target,
+    room: int,
+) -> None:
+    """Set a tile to about `want`, as long as scratch has room and there are tasks enough."""
+    least = tiles[dim]
+    while want > least:
+        size = _even(sizes[dim], want)
+        new = {**tiles, dim: size}
+        tasks = product(-(-sizes[d] // t) for d, t in new.items())
+        if scratch_bytes(cluster, new) <= room and tasks >= 4 * target.threads:
+            tiles[dim] = max(size, least)
+            return
+        want //= 2
+
+
+def _even(size: int, want: int) -> int:
+    """A tile of about `want` that divides `size`, or else `want`."""
+    for t in range(want, max(want // 2, 1), -1):
+        if size % t == 0:
+            return t
+    return want

@@ -1,0 +1,237 @@
+"""What each stored value's computation looks like from outside: its space, its cost, what it reads.
+
+    %5 = sum{k} (%0 · %1)   ->   Unit: out {i, j}, folds {k}, reads %0{i: i, k: k}, %1{k: k, j: j}
+
+Fusion asks units, not equations: which dims two of them share, and where one reads another at its
+own position ("identity") or elsewhere (a window, a gather).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from summand.errors import InternalError
+from summand.ir.index import Form
+from summand.ir.nodes import (
+    Eqn,
+    Interleave,
+    Map,
+    Recur,
+    Reduce,
+    ReduceAt,
+    Reindex,
+    Var,
+    operands,
+)
+from summand.rewrite.costs import point_cost
+from summand.rewrite.plan import Graph, Inner, is_control
+
+Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One read of a stored value: the position along each of its dims."""
+
+    var: Var
+    at: tuple[tuple[str, Form | None], ...]
+
+    def is_identity(self, dim: str) -> bool:
+        """Whether `dim` is read at the reader's own position."""
+        return any(d == dim and f is not None and f.as_dim() == d for d, f in self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One stored value (or several of one equation) and the expression that computes it.
+
+    `tileable` are the dims of `out` along which pieces are independent; `folds` the dims that
+    reductions in the expression fold; `slots` vector slots of all its points.
+    """
+
+    number: int
+    eqn: Eqn
+    roots: tuple[Var, ...]
+    out: tuple[tuple[str, int], ...]
+    tileable: frozenset[tuple[str, int]]
+    folds: tuple[tuple[str, int], ...]
+    reads: tuple[Access, ...]
+    slots: float
+
+    @property
+    def space(self) -> frozenset[tuple[str, int]]:
+        """All dims of the nest, with sizes."""
+        return frozenset(self.out) | frozenset(self.folds)
+
+    @property
+    def points(self) -> int:
+        """Points of the nest."""
+        return product(n for _, n in self.space)
+
+    @property
+    def is_nest(self) -> bool:
+        """Whether one plain nest computes it."""
+        return isinstance(self.eqn.op, Map | Reduce | Reindex)
+
+
+def product(sizes: object) -> int:
+    """The product of sizes."""
+    total = 1
+    for n in sizes:  # type: ignore[attr-defined]
+        total *= n
+    return total
+
+
+IsStored = Callable[[Var], bool]
+
+
+def unit_of(graph: Graph, is_stored: IsStored, eqn: Eqn, roots: tuple[Var, ...], n: int) -> Unit:
+    """The unit of an equation whose results `roots` are stored."""
+    walk = _Walk(graph, is_stored)
+    out = roots[0].type.dims
+    match eqn.op:
+        case Recur():
+            return _recurrence(walk, eqn, eqn.op, roots, n)
+        case ReduceAt():
+            return _scatter(walk, eqn, eqn.op, roots, n)
+        case Map() | Reduce() | Reindex():
+            walk.define(eqn, {d: Form.of(d) for d, _ in out}, product(s for _, s in out))
+            folds = tuple(walk.folds)
+            tileable = frozenset(out)
+            return Unit(n, eqn, roots, out, tileable, folds, walk.reads(), walk.slots)
+        case Interleave():
+            return _interleave(walk, eqn, eqn.op, roots, n)
+        case _ if is_control(eqn):
+            reads = tuple(
+                Access(v, tuple((d, None) for d, _ in v.type.dims)) for v in operands(eqn.op)
+            )
+            return Unit(n, eqn, roots, (), frozenset(), (), reads, 0.0)
+        case _:
+            raise InternalError(f"fuse: {type(eqn.op).__name__} is no unit")
+
+
+class _Walk:
+    """Collects what an expression reads, down to stored values and parameters."""
+
+    def __init__(self, graph: Graph, is_stored: IsStored) -> None:
+        self.graph = graph
+        self.is_stored = is_stored
+        self.slots = 0.0
+        self.folds: dict[tuple[str, int], None] = {}
+        self._reads: dict[Access, None] = {}
+        self._seen: set[tuple[Var, tuple[Form | None, ...]]] = set()
+
+    def reads(self) -> tuple[Access, ...]:
+        """All reads, in order of discovery."""
+        return tuple(self._reads)
+
+    def value(self, var: Var, at: Where, points: int) -> None:
+        """A value read at a position, by a computation of so many points."""
+        here = tuple(at.get(d) for d, _ in var.type.dims)
+        if (var, here) in self._seen:
+            return
+        self._seen.add((var, here))
+        found = self.graph.definitions.get(var)
+        if self.is_stored(var) or found is None or isinstance(found, Inner):
+            self._reads[Access(var, tuple(zip((d for d, _ in var.type.dims), here)))] = None
+            return
+        point = dict(zip((d for d, _ in var.type.dims), here, strict=True))
+        self.define(found, point, points)
+
+    def define(self, eqn: Eqn, at: Where, points: int) -> None:
+        """The computation of an equation at a position."""
+        match eqn.op:
+            case Reindex():
+                self._reindex(eqn.op, at, points)
+            case Reduce():
+                sizes = eqn.op.args[0].type.sizes
+                inner = points
+                for d in eqn.op.dims:
+                    self.folds[(d, sizes[d])] = None
+                    inner *= sizes[d]
+                self.slots += inner
+                point = {**at, **{d: Form.of(d) for d in eqn.op.dims}}
+                for a in eqn.op.args:
+                    self.value(a, point, inner)
+            case _:
+                for v in operands(eqn.op):
+                    self.value(v, at, points)
+        self.slots += point_cost(eqn) * points
+
+    def _reindex(self, op: Reindex, at: Where, points: int) -> None:
+        point = {d: f for d, f in at.items() if d in op.arg.type.names}
+        for dim, index in op.index:
+            if isinstance(index, Var):
+                self.value(index, at, points)
+                point[dim] = None
+                continue
+            known = {d: f for d in index.dims if (f := at.get(d)) is not None}
+            point[dim] = index.substitute(known) if known.keys() == index.dims else None
+        self.value(op.arg, point, points)
+
+
+def _recurrence(walk: _Walk, eqn: Eqn, op: Recur, roots: tuple[Var, ...], n: int) -> Unit:
+    """A recurrence: tasks may share out the dims along which its body is pointwise."""
+    steps = product(op.sizes)
+    identity = {d: Form.of(d) for v in operands(op) for d in v.type.names}
+    for v in operands(op):
+        walk.value(v, identity, v.type.count)
+    slots = sum(point_cost(e) * e.outs[0].type.count + _fold_slots(e) for e in op.body.eqns)
+    out = tuple(
+        dict.fromkeys((*zip(op.over, op.sizes), *(x for r in op.body.results for x in r.type.dims)))
+    )
+    return Unit(n, eqn, roots, out, separable(op), (), walk.reads(), walk.slots + slots * steps)
+
+
+def _fold_slots(eqn: Eqn) -> float:
+    return float(eqn.op.args[0].type.count) if isinstance(eqn.op, Reduce) else 0.0
+
+
+def separable(op: Recur) -> frozenset[tuple[str, int]]:
+    """Dims of all states along which every position of the body works by itself."""
+    if not op.body.results:
+        return frozenset()
+    shared = frozenset(op.body.results[0].type.dims)
+    for r in op.body.results[1:]:
+        shared &= frozenset(r.type.dims)
+    mixed: set[str] = set(op.over)
+    for eqn in op.body.eqns:
+        match eqn.op:
+            case Reduce():
+                mixed |= set(eqn.op.dims)
+            case Reindex():
+                for dim, index in eqn.op.index:
+                    mixed |= {dim} | (index.type.names if isinstance(index, Var) else index.dims)
+            case Map():
+                pass
+            case _:
+                mixed |= {d for v in (*eqn.outs, *operands(eqn.op)) for d in v.type.names}
+    return frozenset(x for x in shared if x[0] not in mixed)
+
+
+def _scatter(walk: _Walk, eqn: Eqn, op: ReduceAt, roots: tuple[Var, ...], n: int) -> Unit:
+    """A scatter: tasks may share out the dims that are neither folded nor computed."""
+    sizes = op.args[0].type.sizes
+    identity = {d: Form.of(d) for d in sizes}
+    points = op.args[0].type.count
+    for v in operands(op):
+        walk.value(v, identity, points)
+    places = {d for d, _ in op.index}
+    moved: set[str] = set(op.dims) | places
+    for _, index in op.index:
+        moved |= index.type.names if isinstance(index, Var) else index.dims
+    free = frozenset(x for x in roots[0].type.dims if x[0] in sizes and x[0] not in moved)
+    folds = tuple((d, sizes[d]) for d in op.dims)
+    return Unit(n, eqn, roots, roots[0].type.dims, free, folds, walk.reads(), walk.slots + points)
+
+
+def _interleave(walk: _Walk, eqn: Eqn, op: Interleave, roots: tuple[Var, ...], n: int) -> Unit:
+    """Values that lie between each other; each part is computed straight into its places."""
+    apart = {d for d, _ in op.dims}
+    for part in op.parts:
+        at = {d: None if d in apart else Form.of(d) for d, _ in part.type.dims}
+        walk.value(part, at, part.type.count)
+    out = roots[0].type.dims
+    free = frozenset(x for x in out if x[0] not in apart)
+    return Unit(n, eqn, roots, out, free, tuple(walk.folds), walk.reads(), walk.slots)
