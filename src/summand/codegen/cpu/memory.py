@@ -472,7 +472,8 @@ def _store_static(
     pointer = place.pointer
     if place.computed is not None and place.lanes == 1:
         pointer = fn.at(pointer, place.computed, element)
-    if place.contiguous and place.lanes > 1:
+    # One lane alone is stored as a scalar: of a truncated vector LLVM 22 would store all wide bits.
+    if place.contiguous and place.lanes > 1 and (mask is None or sum(mask) > 1):
         at = fn.at(pointer, place.offset + place.pattern[0], element)
         if mask is not None:
             _masked_store(fn, at, place, stored, listed(mask, "i1"))
