@@ -1,0 +1,165 @@
+"""Turn sums into affine places into plain reductions: no scatter, no atomics.
+
+    cx = reduce_at sum {x, k} c {u: x + k - 1}
+    ->  cx{u} = reduce sum {k} (reindex c {x: u - k + 1} fill 0)
+
+    cx = reduce_at sum {x, k} c {u: 2*x + k}                            (k of size 3)
+    ->  even{u} = reduce sum {k} (reindex c {k: 2*k, x: u - k} fill 0)      (k of size 2)
+        odd{u}  = reindex c {k: 1, x: u} fill 0
+        cx = interleave (u 2) (even, odd)
+
+Each place is solved for one of the summed dims that reach it: u = s·x + d·k + c gives
+x = (u - d·k - c)/s. Where s > 1, u and the other dims are split into residues modulo s, so that
+the division is exact by construction and no multiplication by a dropped element is made. Several
+windows, dilation, blocks (// and %), diagonals and repeated dims are the same rule.
+
+A sum that feeds only the scatter joins it, and the reads go to the factors of a product, so that
+the gradient of a convolution is one contraction (for each residue) of the two arrays themselves.
+
+Needs a verified Program. Sums in another order. Leaves scatters with computed (gathered) places,
+other monoids, mode "clip", and forms in which a summed dim stays under // or % with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from summand.ir.fresh import Names
+from summand.ir.index import Form
+from summand.ir.nodes import SUM, Eqn, Map, Mode, Program, Reduce, ReduceAt, Var, operands
+from summand.rewrite.places import Stuck, Term, count, digits, solve
+from summand.rewrite.rebuild import Rebuild, inside
+
+
+def window_adjoint(program: Program) -> Program:
+    """Rewrite every sum into affine places, in sub-programs too."""
+    return _rewrite(program, Names(program))
+
+
+def _rewrite(program: Program, names: Names) -> Program:
+    readers: dict[Var, int] = dict.fromkeys(program.results, 1)
+    for eqn in program.eqns:
+        for var in operands(eqn.op):
+            readers[var] = readers.get(var, 0) + 1
+    new = _Emitter(program, names, readers)
+    for eqn in program.eqns:
+        op = inside(eqn.op, lambda body: _rewrite(body, names))
+        value = new.gathered(eqn, op) if isinstance(op, ReduceAt) else None
+        if value is None:
+            new.copy(eqn, op)
+        else:
+            new.bind(eqn.outs, [value])
+        new.made.update((o, eqn) for o in eqn.outs)
+    return new.done(program)
+
+
+# ---- emitting
+
+
+class _Emitter(Rebuild):
+    """The new program; `made` are the old equations, by what they define."""
+
+    def __init__(self, program: Program, names: Names, readers: Mapping[Var, int]) -> None:
+        super().__init__(program)
+        self.names = names
+        self.readers = readers
+        self.made: dict[Var, Eqn] = {}
+
+    def gathered(self, eqn: Eqn, op: ReduceAt) -> Var | None:
+        """The scatter as reductions, or None where it stays."""
+        forms = {d: i for d, i in op.index if isinstance(i, Form)}
+        if op.monoid != SUM or len(forms) < len(op.index):
+            return None
+        if op.mode == "clip" and not _inside(forms, eqn.out.type.sizes, op.args[0].type.sizes):
+            return None
+        arg, dims = self._joined(eqn, op)
+        if eqn.out.type.count == 0 or arg.type.count == 0:
+            return None
+        new = {d: self.names.fresh(d) for d in dims if d in forms}
+        summed = {new.get(d, d): arg.type.sizes[d] for d in dims}
+        kept = {d: n for d, n in arg.type.dims if d not in dims}
+        sizes = {**summed, **kept, **{d: eqn.out.type.sizes[d] for d in forms}}
+        start = Term(
+            sizes=sizes,
+            summed=summed,
+            open=tuple((d, f.rename(new).simplify(sizes)) for d, f in sorted(forms.items())),
+            reads={d: Form.of(new.get(d, d)) for d in dims},
+        )
+        try:
+            terms = solve(start, self.names)
+        except Stuck:
+            return None
+        return self._assembled(eqn, arg, terms)
+
+    def _joined(self, eqn: Eqn, op: ReduceAt) -> tuple[Var, tuple[str, ...]]:
+        """What is scattered and over which dims, with the sums that feed only this."""
+        (arg,), dims = op.args, op.dims
+        while True:
+            made = self.made.get(arg)
+            if made is None or not isinstance(made.op, Reduce) or made.op.monoid != SUM:
+                return arg, dims
+            taken = {*dims, *(arg.type.names - set(dims))}
+            if self.readers.get(arg) != 1 or taken & set(made.op.dims):
+                return arg, dims
+            arg, dims = made.op.args[0], (*dims, *made.op.dims)
+
+    def _assembled(self, eqn: Eqn, arg: Var, terms: Sequence[Term]) -> Var:
+        """The sum of the terms of each class, and the classes between each other."""
+        outer, self.loc = self.loc, eqn.loc
+        strides = {u: s for t in terms for u, (s, _) in t.residues.items()}
+        dims = tuple(sorted(strides.items()))
+        classes: dict[tuple[int, ...], list[Term]] = {}
+        for term in terms:
+            key = tuple(term.residues[u][1] for u, _ in dims)
+            classes.setdefault(key, []).append(term)
+        parts = []
+        for residues in digits([s for _, s in dims]):
+            sizes = eqn.out.type.sizes
+            for (u, stride), residue in zip(dims, residues, strict=True):
+                sizes[u] = count(sizes[u], stride, residue)
+            found = [self._sum(arg, t) for t in classes.get(residues, [])]
+            total = found[0] if found else self.constant(0, arg.type.dtype)
+            for value in found[1:]:
+                total = self.map("add", total, value)
+            parts.append(self.expand(total, sizes))
+        out = self.interleave(parts, dims) if dims else parts[0]
+        self.loc = outer
+        return out
+
+    def _sum(self, arg: Var, term: Term) -> Var:
+        """The reduction of one term."""
+        value = self._read(arg, term.reads, term.sizes)
+        for test in term.tests:
+            place = self.position(test.simplify(term.sizes), term.sizes)
+            hit = self.map("eq", place, self.constant(0, place.type.dtype))
+            value = self.map("where", hit, value, self.constant(0, value.type.dtype))
+        fold = sorted(value.type.names & term.summed.keys())
+        return self.reduce(SUM, fold, value)[0] if fold else value
+
+    def _read(self, var: Var, reads: Mapping[str, Form], sizes: Mapping[str, int]) -> Var:
+        """An old value at computed places; zero outside. A product is read through its factors."""
+
+        def read(factor: Var) -> Var:
+            return self._read(factor, reads, sizes)
+
+        given = var.type.sizes
+        index = {d: f.simplify(sizes) for d, f in reads.items() if d in given}
+        index = {d: f for d, f in index.items() if f.as_dim() != d or sizes[d] != given[d]}
+        if not index:
+            return self.of(var)
+        made = self.made.get(var)
+        product = made is not None and isinstance(made.op, Map) and made.op.fn in ("mul", "neg")
+        if made is not None and product and self.readers.get(var) == 1:
+            args = operands(made.op)
+            return self.map("mul" if len(args) == 2 else "neg", *(read(a) for a in args))
+        mode: Mode = "trusted" if _inside(index, given, sizes) else "fill"
+        return self.reindex(self.of(var), index, sizes, mode)
+
+
+def _inside(forms: Mapping[str, Form], places: Mapping[str, int], sizes: Mapping[str, int]) -> bool:
+    """True where every form stays within its place's size."""
+    for place, form in forms.items():
+        low, high = form.range({d: sizes[d] for d in form.dims})
+        if low < 0 or high >= places[place]:
+            return False
+    return True
