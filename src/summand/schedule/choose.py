@@ -19,7 +19,7 @@ from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Piece, Schedule
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
-from summand.schedule.grid import free_units, spread, task_goal
+from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
     Chain,
     chain_of,
@@ -261,9 +261,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
-    order = _task_order(chain, facts, choice)
-    work = max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
-    chain = spread(chain, free_units(chain, order, choice.steps), task_goal(work))
+    chain = _in_tasks(chain, facts, choice, target)
     final = analyse(chain.nest, bits)
     streaming = _streams(facts, choice, target)
     schedule = build_schedule(final, choice, streaming)
@@ -359,17 +357,37 @@ def _packing(kernel: Kernel, target: Target) -> Kernel:
     return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
 
-def _task_order(chain: Chain, facts: Facts, choice: Choice) -> list[str]:
-    """Dims and loops to spread over tasks: rows first, farthest outermost, then columns."""
+def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
+    """Spread the loops over tasks: rows, farthest outermost; columns where that saves traffic."""
     lanes = {p.dim for p in choice.lanes}
     kept = [d for d in facts.kept if d not in facts.ordered]
-    kept.sort(key=lambda d: (d in lanes, -_reach(facts.stores, d)))
-    out: list[str] = []
+    kept.sort(key=lambda d: -_reach(facts.stores, d))
     loops = {v.dim for v in chain.levels}
-    for dim in kept:
-        outer = f"{dim}_o"
-        out.append(outer if outer in loops else dim)
-    return out
+    names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
+    work = max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
+    goal = task_goal(work)
+    rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
+    columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
+    if not _is_map(facts, choice) and goal > 1:
+        tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
+        a, b = _operand_bytes(facts, lanes)
+        share = columns_goal(goal, a, b, tiles, target.l2 // 2)
+        spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
+        goal = max(1, goal // math.prod(n for _, n in spread_out.kernel.grid))
+        chain = spread(spread_out, free_units(spread_out, rows, choice.steps), goal)
+        if len(chain.kernel.grid) > 0:
+            return chain
+    return spread(chain, free_units(chain, [*rows, *columns], choice.steps), goal)
+
+
+def _operand_bytes(facts: Facts, lanes: set[str]) -> tuple[float, float]:
+    """Bytes of a reduction's operands that do not vary along the lanes, and of those that do."""
+    sizes = [0.0, 0.0]
+    for load in facts.loads:
+        if load.dims & facts.reduced:
+            size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
+            sizes[bool(load.dims & lanes)] += size
+    return sizes[0], sizes[1]
 
 
 def _bytes(facts: Facts) -> float:

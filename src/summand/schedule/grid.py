@@ -16,7 +16,7 @@ from summand.loops.nodes import Loop
 from summand.schedule.moves import Chain, is_free, may_repeat, parallelise, tile
 
 TASK_CYCLES = 25_000.0  # least work of a task: about 7 µs
-MOST_TASKS = 64
+MOST_TASKS = 32
 PACKING_TASKS = 16
 
 
@@ -53,6 +53,25 @@ def _block(unit: Unit, wanted: float, exact: bool) -> int:
     if least == math.inf:  # no divisor near: the greatest below, or none
         best = max((b for b in range(1, ideal + 1) if unit.count % b == 0), default=unit.count)
     return min(best, unit.count)
+
+
+def columns_goal(goal: int, rows: float, columns: float, tiles: int, cache: int) -> int:
+    """Of `goal` tasks, how many divide the columns of a contraction.
+
+    `rows`, `columns`: bytes of the operands that vary along rows only, and along lanes. Each task
+    reads its share of both; what a task reads of the rows should stay in the `cache`.
+    """
+    best, least = 1, math.inf
+    for count in (1, 2, 4, 8, 16):
+        share = goal / count
+        if count > tiles or share < 1:
+            break
+        moved = columns * share + rows * count
+        if rows / share > cache:  # read again for every panel
+            moved += rows * count
+        if moved < least * 0.95:
+            best, least = count, moved
+    return best
 
 
 def spread(chain: Chain, units: Sequence[Unit], goal: int) -> Chain:

@@ -20,7 +20,8 @@ from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import Model, build_model, lane_kind, score, widest_bits
 
-PACK = {"unit": 0.0, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
+PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
+PAGE = 4096  # bytes; also what one way of the first cache holds
 MOST_POINTS = 30  # vectors of a register tile
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
@@ -164,9 +165,20 @@ def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
             continue
         instr = facts.nest.code[load.ref]
         reuse = math.prod(facts.extents[d] for d in facts.kept if d not in moving)
-        if isinstance(instr, Load) and kind in ("chunk", "gather", "reverse") and reuse >= 16:
+        scattered = kind in ("chunk", "gather", "reverse") and reuse >= 16
+        if isinstance(instr, Load) and (
+            scattered or (kind == "unit" and _is_far(facts, load, reuse))
+        ):
             out.add(load.ref)
     return frozenset(out)
+
+
+def _is_far(facts: Facts, load: Access, reuse: int) -> bool:
+    """Whether rows of a panel lie a page or more apart, so that they meet in few cache sets."""
+    rows = [d for d in facts.reduced if load.stride(d)]
+    near = min((abs(load.stride(d)) * load.bits // 8 for d in rows), default=0)
+    steps = math.prod(facts.extents[d] for d in rows)
+    return near >= PAGE and steps >= 64 and reuse >= 128
 
 
 def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
@@ -288,7 +300,7 @@ def _best_tile(
     model = build_model(facts, lanes, unrolled, dims, target, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)
     lane_dims = {p.dim: p.count for p in lanes}
-    weigh = _Traffic(facts, dims, lane_dims, looped)
+    weigh = _Traffic(facts, dims, lanes, looped)
     best, least = [1] * len(dims), math.inf
     won = score(model, best, target)
     for counts in tiles(facts, model, lanes, MOST_POINTS if looped else 8):
@@ -352,19 +364,23 @@ def _with_end(
 
 class _Traffic:
     """How many tiles there are, with small preferences: few panel reads for each FMA, few streams,
-    remainders avoided."""
+    no rows that meet in one cache set, remainders avoided."""
 
     def __init__(
-        self, facts: Facts, dims: Sequence[str], lanes: dict[str, int], looped: bool
+        self, facts: Facts, dims: Sequence[str], lanes: Sequence[Piece], looped: bool
     ) -> None:
-        vectors = [a for a in facts.loads if any(a.stride(d) for d in lanes)]
+        lane = {p.dim: p.count for p in lanes}
+        inner = [a for a in facts.loads if a.dims & facts.reduced]
+        vectors = [a for a in facts.loads if any(a.stride(d) for d in lane)]
+        rows = [a for a in inner if lane_kind(a.strides, a.loose, lanes) == "splat"]
         self.looped = looped
         self.dims = [
             (
                 facts.extents[d],
-                lanes.get(d, 1),
-                d in lanes,
+                lane.get(d, 1),
+                d in lane,
                 bool(vectors) and all(d in a.dims for a in vectors),
+                max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
             )
             for d in dims
         ]
@@ -372,16 +388,25 @@ class _Traffic:
     def factor(self, counts: Sequence[int]) -> float:
         """Tiles times preferences."""
         rows = columns = 1
-        factor = 1.0
-        for (extent, lanes, is_lane, streams), count in zip(self.dims, counts, strict=True):
+        factor = meeting = 1.0
+        for (extent, lanes, is_lane, streams, alias), count in zip(self.dims, counts, strict=True):
             step = count * lanes
             factor *= -(-extent // step)
             if extent % step:
                 factor *= 1.01
             if is_lane:
                 columns *= count
-            else:
-                rows *= count
-                if streams and count > 1:
-                    factor *= 1 + 0.03 * math.log2(count)
+                continue
+            rows *= count
+            meeting *= max(1.0, count * alias)
+            if streams and count > 1:
+                factor *= 1 + 0.03 * math.log2(count)
+        if meeting > 6:
+            factor *= 1 + 0.04 * (meeting - 6)
         return factor * (1 + 0.06 / rows + 0.04 / columns) if self.looped else factor
+
+
+def _alias(stride: int) -> float:
+    """Which share of rows this many bytes apart falls into one set of the first cache."""
+    stride = abs(stride)
+    return math.gcd(stride, PAGE) / PAGE if stride >= 64 else 0.0
