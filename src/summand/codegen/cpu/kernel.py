@@ -9,12 +9,12 @@ the kernel uses `scratch_bytes(kernel)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from summand.codegen.cpu.memory import branch
 from summand.codegen.cpu.nest import NestWriter
-from summand.codegen.cpu.plan import NestPlan, Ranges, default_schedule, fits, form_range
+from summand.codegen.cpu.plan import NestPlan, Ranges, array_bytes, chosen_schedule, form_range
 from summand.codegen.cpu.text import Function, Int, Unit, Value
 from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When
@@ -25,7 +25,17 @@ GAP = 64  # bytes between scratch buffers, so that they do not share a cache lin
 
 def scratch_bytes(kernel: Kernel) -> int:
     """Bytes of scratch memory that a task of the kernel needs."""
-    return _scratch_layout(kernel)[1]
+    arrays = max((array_bytes(n) for n in _nests(kernel.body)), default=0)
+    return _scratch_layout(kernel)[1] + arrays
+
+
+def _nests(body: Sequence[Stmt]) -> Iterator[Nest]:
+    """All nests of a tree of statements."""
+    for stmt in body:
+        if isinstance(stmt, Nest):
+            yield stmt
+        else:
+            yield from _nests(stmt.body)
 
 
 def _scratch_layout(kernel: Kernel) -> tuple[dict[str, int], int]:
@@ -54,6 +64,7 @@ class KernelWriter:
         self.fn = Function(unit, kernel.name, params)
         self.buffers: dict[str, Buffer] = {b.name: b for b in (*kernel.params, *kernel.scratch)}
         self.bases: dict[str, Value] = {}
+        self.arrays = Value("%scratch", "ptr")
         self.streams = False
 
     def write(self) -> None:
@@ -72,8 +83,10 @@ class KernelWriter:
         for number, buffer in enumerate(self.kernel.params):
             slot = fn.at(args, number, "ptr")
             self.bases[buffer.name] = fn.op(f"load ptr, ptr {slot}, align 8", "ptr")
-        for name, offset in _scratch_layout(self.kernel)[0].items():
+        layout, end = _scratch_layout(self.kernel)
+        for name, offset in layout.items():
             self.bases[name] = fn.at(scratch, offset, "i8")
+        self.arrays = fn.at(scratch, end, "i8")
 
     def _task_position(self) -> tuple[dict[str, Int], dict[str, tuple[int, int]]]:
         """Where the task lies along each dim of the grid."""
@@ -152,13 +165,12 @@ class KernelWriter:
     # ---- nests
 
     def _nest(self, nest: Nest, position: dict[str, Int], ranges: Ranges) -> None:
-        schedule = nest.schedule
-        if schedule is None or not fits(nest, schedule):
-            schedule = default_schedule(nest)
+        schedule = chosen_schedule(nest)
+        arrays = self.arrays if array_bytes(nest) else None
 
         def write(streaming: bool) -> None:
             plan = NestPlan(nest, schedule, ranges, self.buffers)
-            NestWriter(self.fn, plan, position, self.bases, streaming).write()
+            NestWriter(self.fn, plan, position, self.bases, streaming, arrays).write()
 
         def arm(streaming: bool) -> Callable[[list[Value]], list[Value]]:
             def run(_: list[Value]) -> list[Value]:

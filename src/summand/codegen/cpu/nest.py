@@ -25,8 +25,9 @@ from summand.codegen.cpu.memory import Mask, Place
 from summand.codegen.cpu.ops import emit_op
 from summand.codegen.cpu.places import UNBOUNDED
 from summand.codegen.cpu.plan import Access, NestPlan, Point, Sink
+from summand.codegen.cpu.states import States
 from summand.codegen.cpu.text import Function, Int, Value, memory_type
-from summand.codegen.cpu.values import Key, Values
+from summand.codegen.cpu.values import Key
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.code import refs
@@ -35,7 +36,7 @@ from summand.loops.nodes import Bound, Carry, Const, Fold, Guard, Ref, Store
 MOST_HOISTED = 12  # values kept in registers across a loop that reduces nothing
 
 
-class NestWriter(Values):
+class NestWriter(States):
     """Writes a nest into a function. `streaming`: whether its stores may bypass the cache."""
 
     def __init__(
@@ -45,10 +46,10 @@ class NestWriter(Values):
         outer: Mapping[str, Int],
         bases: Mapping[str, Value],
         streaming: bool = False,
+        arrays: Value | None = None,
     ) -> None:
-        super().__init__(fn, plan, dict(outer), dict(bases))
+        super().__init__(fn, plan, dict(outer), dict(bases), arrays)
         self.streaming = streaming
-        self.open: list[str] = []  # loops around this place, outer first
         self._bounds = {b.dim: b for b in plan.nest.bounds}
 
     def write(self) -> None:
@@ -138,10 +139,10 @@ class NestWriter(Values):
         folds = [s for s in group if s < len(self.plan.code) and self._is_fold(s)]
         starting = [s for s in folds if dim in self.plan.folded(s) and not self._is_live(s)]
         for s in starting:
-            self._start(s)
+            self.start(s)
         carries = [s for s in group if self._carried_along(s, dim)]
         for c in carries:
-            self._start_carry(c, dim)
+            self.start_carry(c, dim)
         keys = [k for k in self.acc if k[0] in folds]
         states = [k for k in self.state if k[0] in carries]
         self._write_loop(dim, group, keys, states)
@@ -193,6 +194,7 @@ class NestWriter(Values):
         body: Callable[[int, int], Callable[[Int, list[Value]], list[Value]]],
     ) -> list[Value]:
         extent, step = self.plan.extent[dim], self.plan.step.get(dim, 1)
+        self.span[dim] = (0, extent)
         whole = extent // step * step
         carried = self.fn.loop(0, whole, step, carried, body(step, step))
         if extent % step:
@@ -222,6 +224,7 @@ class NestWriter(Values):
         if not exact or spread:
             self.live += self._bound_guards(bound)
         step = self.plan.step.get(dim, 1)
+        self.span[dim] = (lo, hi)
         if spread:
             lo = fn.mul(fn.floordiv(lo, step), step)
             carried = fn.loop(lo, hi, step, carried, body(step, step))
@@ -283,7 +286,7 @@ class NestWriter(Values):
         if index != 0:
             self.advance(accesses, dim, index)
         self.scope(group)
-        self._advance_carries(dim, states)
+        self.advance_carries(dim, states)
         self.open.pop()
         self.position.pop(dim)
         self.size.pop(dim)
@@ -302,85 +305,13 @@ class NestWriter(Values):
             found += [self.plan.load_access(r) for r in self.plan.loads(s)]
         return found
 
-    # ---- folds and carries
-
-    def _block(self) -> list[dict[str, int]]:
-        """All points of the register block: what is unrolled outside, the tile inside."""
-        size, dims = self._full_size(), frozenset(self.plan.extent)
-        tile = self.plan.tile_points(size, dims)
-        return [
-            {**t, **{d: t.get(d, 0) + v for d, v in u.items()}}
-            for u in self.plan.unroll_points(size, dims)
-            for t in tile
-        ]
-
-    def _full_size(self) -> Mapping[str, int]:
-        """Sizes with those of loops that are not open yet: one step each."""
-        steps = {d: self.plan.step.get(d, 1) for d in self.plan.extent if d not in self.size}
-        return {**steps, **self.size} if steps else self.size
-
-    def _start(self, fold: Sink) -> None:
-        """Accumulators of all points of the block at the identity."""
-        instr = self.plan.code[fold]
-        assert isinstance(instr, Fold)
-        at = self.plan.at_registers[fold]
-        start = self.identities(instr, self.fold_width(fold))
-        for k in [k for k in self.acc if k[0] == fold]:
-            del self.acc[k]
-        for p in self._block():
-            for c in range(self.plan.schedule.copies):
-                self.acc.setdefault((fold, *(p.get(d, 0) for d in at), c), start)
-
-    def _start_carry(self, carry: Sink, dim: str) -> None:
-        """States of all points of the block at their first position."""
-        instr = self.plan.code[carry]
-        assert isinstance(instr, Carry)
-        for k in [k for k in self.state if k[0] == carry]:
-            del self.state[k]
-        wide = self.plan.width(self.plan.deps[carry], self.lanes)
-        if self.plan.looped & self.plan.deps[carry] - {dim, *self.open}:
-            raise InternalError(f"codegen: carry {carry} varies along a loop inside its own")
-        for p in self._block():
-            q = {**p, dim: 0}
-            key = self.key(carry, q)
-            if key not in self.state:
-                value = self.value(instr.init, q)
-                self.state[key] = self.widened(value) if wide > 1 else value
-
-    def _advance_carries(self, dim: str, states: Sequence[Key]) -> None:
-        """The states after a round: `next` at the round's last position."""
-        if not states:
-            return
-        new: dict[Key, Value] = {}
-        for p in self._block():
-            q = {**p, dim: 0}
-            for c in sorted({k[0] for k in states if isinstance(k[0], int)}):
-                key = self.key(c, q)
-                if key in self.state and key not in new:
-                    new[key] = self._next_state(c, {**p, dim: self.size[dim] - 1}, key)
-        self.state.update(new)
-
-    def _next_state(self, carry: Ref, p: Point, key: Key) -> Value:
-        instr = self.plan.code[carry]
-        assert isinstance(instr, Carry)
-        before = self.state[key]
-        value = self.deep_value(instr.next, p)
-        if before.type.startswith("<"):
-            value = self.widened(value)
-        mask = self.mask((), p, frozenset({instr.dim}))
-        if not mask.free:
-            lanes = self.lanes.count if before.type.startswith("<") else 1
-            bits = memory.lane_mask(self.fn, mask, lanes)
-            value = self.fn.select(bits, value, before)
-        return Value(value.name, value.type, instr.dtype)
-
     # ---- hoisting
 
     def _hoist(self, dim: str, group: Sequence[Sink]) -> None:
         """Evaluate what no loop that is still to be opened changes."""
         closed = self.plan.looped.difference(self.open)
         found: dict[Key, tuple[Ref, Point]] = {}
-        block = self._block()
+        block = self.block()
         seen: set[Key] = set()
         for sink in group:
             for r in self.plan.sink_refs(sink):
@@ -411,7 +342,7 @@ class NestWriter(Values):
             return
         points: Sequence[Point] = (p,)
         if isinstance(instr, Fold):
-            inside = self.plan.fold_points(instr.dims, self._full_size())
+            inside = self.plan.fold_points(instr.dims, self.full_size())
             points = [{**p, **q} for q in inside]
         for a in refs(instr):
             for q in points:
@@ -449,8 +380,10 @@ class NestWriter(Values):
                 self._store(number, p)
             return
         instr = self.plan.code[sink]
-        if not isinstance(instr, Fold):
+        if isinstance(instr, Carry):
+            self.store_state(sink, p)
             return
+        assert isinstance(instr, Fold)
         at = self.plan.at_registers[sink]
         here = (sink, *(p.get(d, 0) for d in at))
         key = (*here, tuple(p.get(d, 0) for d in instr.dims))

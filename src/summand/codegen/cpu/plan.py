@@ -6,8 +6,8 @@
       sinks       fold 2, store 0             what must happen, each with the loops that it needs
 
 A *sink* is something that a nest does: a store, a fold over looped dims, a carried state. Folds
-over dims that are all held in registers are plain values. The nest is written by running sinks inside
-loops (`nest.py`); values are evaluated where a sink asks for them (`values.py`).
+over dims that are all held in registers are plain values. The nest is written by running sinks
+inside loops (`nest.py`); values are evaluated where a sink asks for them (`values.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from summand.codegen.cpu.lanes import Lanes
 from summand.ir.index import Form, Quasi
@@ -38,6 +39,7 @@ from summand.loops.nodes import (
 
 Point = Mapping[str, int]  # place inside the registers' block, along each dim
 Ranges = Mapping[str, tuple[int, int]]  # least and greatest value of each dim
+STATE_BYTES = 8  # of an element of a state in memory, whatever its type
 Sink = int  # a fold's or carry's position in the code; stores are numbered after the code
 
 
@@ -106,7 +108,63 @@ def fits(nest: Nest, schedule: Schedule) -> bool:
                 return False
         if isinstance(instr, Carry) and instr.dim in spread | blocked:
             return False
-    return True
+    steps = steps_of(schedule)
+    plain = all(steps.get(d, 1) == 1 for d, _ in nest.dims)
+    return plain or not array_dims(nest, Code(nest).deps, looped_dims(nest, steps))
+
+
+def steps_of(schedule: Schedule) -> dict[str, int]:
+    """How far each dim's loop goes at a time, where that is more than one position."""
+    step: dict[str, int] = {}
+    for piece in (*schedule.lanes, *schedule.tile, *schedule.unroll):
+        step[piece.dim] = step.get(piece.dim, 1) * piece.count
+    return step
+
+
+def looped_dims(nest: Nest, steps: Mapping[str, int]) -> frozenset[str]:
+    """Dims of more than one step. An empty dim is a loop, too: it never runs."""
+    return frozenset(d for d, n in nest.dims if n > steps.get(d, 1) or not n)
+
+
+def array_dims(
+    nest: Nest, deps: Sequence[frozenset[str]], looped: frozenset[str]
+) -> dict[Sink, tuple[str, ...]]:
+    """Carries that vary along loops inside their own, as a fold that reads them folds those."""
+    found: dict[Sink, tuple[str, ...]] = {}
+    for r, carry in enumerate(nest.code):
+        if not isinstance(carry, Carry) or carry.dim not in looped:
+            continue
+        inside = {
+            d
+            for f, fold in enumerate(nest.code)
+            if isinstance(fold, Fold) and carry.dim in deps[f]
+            for d in fold.dims
+        }
+        dims = tuple(d for d, _ in nest.dims if d in inside & looped & deps[r] - {carry.dim})
+        if dims:
+            found[r] = dims
+    return found
+
+
+def chosen_schedule(nest: Nest) -> Schedule:
+    """The nest's schedule where it has one that fits, else plain loops."""
+    if nest.schedule is not None and fits(nest, nest.schedule):
+        return nest.schedule
+    return default_schedule(nest)
+
+
+def array_bytes(nest: Nest) -> int:
+    """Bytes for the states of a nest's carries that lie in memory."""
+    if not any(isinstance(i, Carry) for i in nest.code):
+        return 0
+    looped = looped_dims(nest, steps_of(chosen_schedule(nest)))
+    found = array_dims(nest, Code(nest).deps, looped)
+    return sum(_elements(nest, dims) for dims in found.values()) * STATE_BYTES
+
+
+def _elements(nest: Nest, dims: Sequence[str]) -> int:
+    """Elements of a state in memory: two for each position of the loops inside."""
+    return 2 * prod(nest.extents[d] for d in dims)
 
 
 class NestPlan:
@@ -126,10 +184,11 @@ class NestPlan:
         self.store_deps = [facts.store_dims(s) for s in nest.stores]
         self.lanes = Lanes.of(schedule.lanes)
         self.end = Lanes.of(schedule.end_lanes) if schedule.end_lanes else None
-        self.step = self._steps()
+        self.step = steps_of(schedule)
         self.inner = self._inner_dims()
         self.loops = self._loop_order()
         self.looped = frozenset(self.loops)
+        self.array_dims = array_dims(nest, self.deps, self.looped)
         self.registers = frozenset(
             d for d, n in self.extent.items() if min(self.step.get(d, 1), n) > 1
         )
@@ -143,13 +202,6 @@ class NestPlan:
         self._loads: dict[Sink, tuple[Ref, ...]] = {}
 
     # ---- dims
-
-    def _steps(self) -> dict[str, int]:
-        step: dict[str, int] = {}
-        s = self.schedule
-        for piece in (*s.lanes, *s.tile, *s.unroll):
-            step[piece.dim] = step.get(piece.dim, 1) * piece.count
-        return step
 
     def _inner_dims(self) -> frozenset[str]:
         """Dims along which something is folded or carried."""
@@ -169,7 +221,12 @@ class NestPlan:
                 if d not in named and (d in self.inner) is inner:
                     last = next((k for k, e in enumerate(named) if e in self.inner), len(named))
                     named.insert(len(named) if inner else last, d)
-        return tuple(d for d in named if self.extent[d] > self.step.get(d, 1) or not self.extent[d])
+        looped = looped_dims(self.nest, self.step)
+        return tuple(d for d in named if d in looped)
+
+    def array_elements(self, carry: Sink) -> int:
+        """Elements that the state of a carry takes in memory."""
+        return _elements(self.nest, self.array_dims[carry])
 
     def _register_dims(self, dims: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(self.registers & frozenset(dims)))

@@ -20,7 +20,7 @@ from typing import assert_never
 from summand.codegen.cpu import memory
 from summand.codegen.cpu.lanes import Lanes, fold_lanes, gather_lanes, merge, transpose
 from summand.codegen.cpu.memory import ALL, Mask, Place
-from summand.codegen.cpu.ops import emit_op
+from summand.codegen.cpu.ops import emit_fold_op, emit_op
 from summand.codegen.cpu.places import Places
 from summand.codegen.cpu.plan import Access, NestPlan, Point
 from summand.codegen.cpu.text import (
@@ -302,7 +302,7 @@ class Values(Places):
         def run(left: list[Value], right: list[Value], lanes: int) -> list[Value]:
             typed = [Value(v.name, v.type, t) for v, t in zip((*left, *right), (*dtypes, *dtypes))]
             if combine.fn is not None:
-                out = emit_op(self.fn, combine.fn, typed, dtypes[0], lanes)
+                out = emit_fold_op(self.fn, combine.fn, typed[0], typed[1], dtypes[0], lanes)
                 return [Value(out.name, out.type, dtypes[0])]
             return self._combine_code(combine, typed, lanes)
 
