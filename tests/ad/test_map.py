@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from gradcheck import check, named
 
 from summand import dtypes
 from summand.ad import vjp
@@ -10,6 +9,7 @@ from summand.ir.builder import Builder
 from summand.ir.interp import run
 from summand.ir.nodes import Type
 from summand.ir.prims import PRIMS
+from tests.ad.gradcheck import check, named
 
 X = Type(f64, (("i", 3),))
 Y = Type(f64, (("j", 2),))

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from gradcheck import check, named, random_args
 
 from summand.ad import vjp
 from summand.dtypes import f64, i32
@@ -9,6 +8,7 @@ from summand.ir.index import Form
 from summand.ir.interp import run
 from summand.ir.nodes import SUM, Read, Recur, Type
 from summand.ir.verify import verify
+from tests.ad.gradcheck import check, named, random_args
 
 
 def array(**sizes):

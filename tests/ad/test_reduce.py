@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from gradcheck import check, named
 
 from summand.ad import jvp, vjp
 from summand.dtypes import f64, i32
@@ -8,6 +7,7 @@ from summand.ir.builder import Builder
 from summand.ir.index import Form, parse
 from summand.ir.interp import run
 from summand.ir.nodes import MAX, MIN, PROD, SUM, Eqn, Iota, Monoid, Reduce, Sort, TopK, Type
+from tests.ad.gradcheck import check, named
 
 
 def array(**sizes):
