@@ -228,3 +228,8 @@ class Renamer:
                 )
             case _:
                 assert_never(op)
+
+
+def dims_of_program(program: Program) -> frozenset[str]:
+    """Every dim that occurs in a program."""
+    return frozenset(_occurrences(program, ()))

@@ -1,0 +1,642 @@
+"""What the user holds: `Array`, index expressions and `Dim`, with the operators of all three.
+
+    q, kv = sm.dims("q kv")
+    q - kv           an Index: affine in dims, usable as an index
+    q >= kv          an Array: true where it holds; its sizes follow from what it meets
+    x * (q - kv)     an Array
+
+An `Index` is an Array of integers, and a `Dim` is an Index, so each goes wherever a number does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from summand.dtypes import DType
+from summand.errors import ArgumentError, DimError, Loc, TraceError
+from summand.ir.index import Form
+from summand.ir.nodes import Scalar
+from summand.lang import keys
+from summand.lang.data import from_storage, to_dtype, to_storage
+from summand.lang.describe import Names, message, ordered, source_row
+from summand.lang.elementwise import convert, elementwise, form_value, weak_scalar
+from summand.lang.fold import check_integer, check_mode
+from summand.lang.graph import Buffer, Sized, leaf
+from summand.lang.location import here
+from summand.lang.power import power
+from summand.lang.reindex import STRICT, Edge, Place, reindex, unknown_dim
+from summand.lang.trace import evaluate, first_placeholder, not_concrete
+from summand.lang.unsized import Unsized, Value, force, sizes_of
+
+Number = bool | int | float | complex
+
+
+class Array:
+    """A function from named dims to numbers. Lazy: computed when it is looked at, and kept.
+
+    Made by `sm.array` and by every operation; never by this constructor.
+    """
+
+    __slots__ = ("_edge", "_value")
+    __array_ufunc__: ClassVar[None] = None  # so that ndarray + x asks x
+
+    def __init__(self, value: Value, edge: Edge = STRICT) -> None:
+        self._value = value
+        self._edge = edge
+
+    # ---- what it is
+
+    @property
+    def value(self) -> Value:
+        """The graph's value, for the other modules of this stage."""
+        return self._value
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dims, sorted by name. Their order means nothing."""
+        return tuple(Dim.of_key(d) for d in sorted(self.value.dims, key=keys.by_name))
+
+    @property
+    def sizes(self) -> dict[Dim, int]:
+        """The dims' sizes. Raises DimError where one is ambiguous."""
+        return {Dim.of_key(d): n for d, n in ordered(self.sized("sizes").type.dims)}
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self.value.dtype
+
+    def sized(self, what: str) -> Sized:
+        """The value with all its sizes; `what` names who asks, for the message."""
+        value = self.value
+        if isinstance(value, Sized):
+            return value
+        found = force(value, what, here())
+        self._value = found
+        return found
+
+    # ---- indexing
+
+    def __getitem__(self, key: object) -> Array:
+        """`A[dim: index, …]`; see LANGUAGE.md for the kinds of index."""
+        value = self.value
+        return wrap(reindex(value, places(self, key), self._edge))
+
+    def fill(self, value: Number) -> Array:
+        """This array continued with `value` outside its range; holds for the next `[...]`."""
+        return Array(self.value, Edge("fill", _plain_number(value)))
+
+    def at(self, mode: str = "raise") -> Array:
+        """This array with another meaning of an index out of range, for the next `[...]`.
+
+        mode: "raise" (an error), "clip" (the nearest element), "fill" (0; `.fill(v)` for others).
+        """
+        return Array(self.value, Edge(check_mode(mode, here())))
+
+    # ---- conversion
+
+    def astype(self, dtype: object) -> Array:
+        """The same values as another element type."""
+        return wrap(convert(self.value, to_dtype(dtype), weak=False))
+
+    @property
+    def real(self) -> Array:
+        """The real part."""
+        return wrap(elementwise("real", self.value)) if self.dtype.is_complex else wrap(self.value)
+
+    @property
+    def imag(self) -> Array:
+        """The imaginary part."""
+        return apply("imag", self) if self.dtype.is_complex else self * 0
+
+    def conj(self) -> Array:
+        """The complex conjugate."""
+        return apply("conj", self) if self.dtype.is_complex else wrap(self.value)
+
+    # ---- looking at it
+
+    def numpy(self, *dims: Dim) -> np.ndarray:
+        """The numbers as a read-only ndarray whose axes are `dims`, in this order.
+
+        The dims may be left out where there is at most one. bf16 comes as float32.
+        """
+        sized = self.sized("numpy()")
+        order = _axes(sized, dims)
+        buffer = _looked_at("numpy()", sized, order)
+        axes = [buffer.order.index(d) for d in order]
+        return from_storage(buffer.array.transpose(axes), sized.dtype)
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        out = self.numpy()
+        if dtype is not None:
+            return out.astype(dtype)  # type: ignore[call-overload, no-any-return]
+        return out.copy() if copy else out
+
+    def item(self) -> Number:
+        """The only number of an array without dims."""
+        return self._scalar("item()")
+
+    def _scalar(self, what: str) -> Number:
+        sized = self.sized(what)
+        if sized.dims:
+            names = Names(sized.dims)
+            shown = names.type(sized.dtype, ordered(sized.type.dims))
+            header = f"{what} needs an array without dims, not {shown}"
+            advice = f"Reduce or select first: sm.sum[{names[sized.dims[0]]}](a)."
+            if what == "bool()" and not sized.type.count == 1:
+                advice = "Use sm.any[...] or sm.all[...]; to choose by element, sm.where."
+            raise TraceError(message(header, source_row(here()), advice))
+        buffer = _looked_at(what, sized, ())
+        out: Number = from_storage(buffer.array, sized.dtype).item()
+        return out
+
+    def __float__(self) -> float:
+        return float(self._scalar("float()"))  # type: ignore[arg-type]
+
+    def __int__(self) -> int:
+        return int(self._scalar("int()"))  # type: ignore[arg-type]
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("complex()"))
+
+    def __bool__(self) -> bool:
+        return bool(self._scalar("bool()"))
+
+    def __index__(self) -> int:
+        if not self.dtype.is_integer:
+            raise TypeError(f"{self.dtype} cannot be used as an integer")
+        return int(self)
+
+    def __len__(self) -> int:
+        raise _unordered("len()")
+
+    def __iter__(self) -> Array:
+        raise _unordered("iteration")
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self._scalar("format()"), spec) if spec else repr(self)
+
+    # ---- operators
+
+    def __add__(self, other: Operand) -> Array:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Array:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Array:
+        return apply("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Array:
+        return apply("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Array:
+        return apply("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Array:
+        return apply("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Array:
+        return apply("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Array:
+        return apply("div", other, self)
+
+    def __floordiv__(self, other: Operand) -> Array:
+        return apply("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Array:
+        return apply("floordiv", other, self)
+
+    def __mod__(self, other: Operand) -> Array:
+        return apply("mod", self, other)
+
+    def __rmod__(self, other: Operand) -> Array:
+        return apply("mod", other, self)
+
+    def __and__(self, other: Operand) -> Array:
+        return apply("and", self, other)
+
+    def __rand__(self, other: Operand) -> Array:
+        return apply("and", other, self)
+
+    def __or__(self, other: Operand) -> Array:
+        return apply("or", self, other)
+
+    def __ror__(self, other: Operand) -> Array:
+        return apply("or", other, self)
+
+    def __xor__(self, other: Operand) -> Array:
+        return apply("xor", self, other)
+
+    def __rxor__(self, other: Operand) -> Array:
+        return apply("xor", other, self)
+
+    def __lshift__(self, other: Operand) -> Array:
+        return apply("shl", self, other)
+
+    def __rlshift__(self, other: Operand) -> Array:
+        return apply("shl", other, self)
+
+    def __rshift__(self, other: Operand) -> Array:
+        return apply("shr", self, other)
+
+    def __rrshift__(self, other: Operand) -> Array:
+        return apply("shr", other, self)
+
+    def __lt__(self, other: Operand) -> Array:
+        return apply("lt", self, other)
+
+    def __le__(self, other: Operand) -> Array:
+        return apply("le", self, other)
+
+    def __gt__(self, other: Operand) -> Array:
+        return apply("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Array:
+        return apply("ge", self, other)
+
+    def __pow__(self, other: Operand) -> Array:
+        return wrap(power(operand(self), exponent(other)))
+
+    def __rpow__(self, other: Operand) -> Array:
+        return wrap(power(operand(other), operand(self)))
+
+    def __neg__(self) -> Array:
+        return apply("neg", self)
+
+    def __pos__(self) -> Array:
+        return wrap(self.value)
+
+    def __abs__(self) -> Array:
+        return apply("abs", self)
+
+    def __invert__(self) -> Array:
+        return apply("not", self)
+
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]
+        return apply("eq", self, other) if _is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        return apply("ne", self, other) if _is_operand(other) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Index(Array):
+    """An affine or quasi-affine expression over dims: `2*x + kx - 1`, `x // 4`, `x % 4`.
+
+    As an index it re-indexes an array; as a number it is its value at each position.
+    """
+
+    __slots__ = ("form",)
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        self._edge = STRICT
+
+    @property
+    def value(self) -> Value:
+        """The positions as integers."""
+        return form_value(self.form)
+
+    def sized(self, what: str) -> Sized:
+        """The positions as integers, with all sizes."""
+        return force(self.value, what, here())
+
+    def __add__(self, other: Operand) -> Array:
+        form = form_of(other)
+        return super().__add__(other) if form is None else Index(self.form + form)
+
+    def __radd__(self, other: Operand) -> Array:
+        form = form_of(other)
+        return super().__radd__(other) if form is None else Index(form + self.form)
+
+    def __sub__(self, other: Operand) -> Array:
+        form = form_of(other)
+        return super().__sub__(other) if form is None else Index(self.form - form)
+
+    def __rsub__(self, other: Operand) -> Array:
+        form = form_of(other)
+        return super().__rsub__(other) if form is None else Index(form - self.form)
+
+    def __mul__(self, other: Operand) -> Array:
+        by = _integer(other)
+        return super().__mul__(other) if by is None else Index(self.form * by)
+
+    def __rmul__(self, other: Operand) -> Array:
+        by = _integer(other)
+        return super().__rmul__(other) if by is None else Index(self.form * by)
+
+    def __floordiv__(self, other: Operand) -> Array:
+        by = _integer(other)
+        return super().__floordiv__(other) if by is None or by <= 0 else Index(self.form // by)
+
+    def __mod__(self, other: Operand) -> Array:
+        by = _integer(other)
+        return super().__mod__(other) if by is None or by <= 0 else Index(self.form % by)
+
+    def __neg__(self) -> Array:
+        return Index(-self.form)
+
+    def __pos__(self) -> Array:
+        return self
+
+    def __repr__(self) -> str:
+        return Names(self.form.dims).form(self.form)
+
+
+class Dim(Index):
+    """A dim: an identity with a name for messages, and a size only where nothing else gives one.
+
+    Two dims of one name differ. `==` and hash go by identity; `sm.eq(i, j)` compares positions.
+    """
+
+    __slots__ = ("key",)
+    key: str
+
+    def __init__(self, name: str, size: int | None = None) -> None:
+        _check_dim(name, size)
+        self._set(keys.new_key(name, here(), size))
+
+    def _set(self, key: str) -> None:
+        self.key = key
+        super().__init__(Form.of(key))
+
+    @classmethod
+    def of_key(cls, key: str) -> Dim:
+        """The dim that a key stands for."""
+        dim = cls.__new__(cls)
+        dim._set(key)
+        return dim
+
+    @property
+    def name(self) -> str:
+        """The name, for messages."""
+        return keys.info(self.key).name
+
+    @property
+    def size(self) -> int | None:
+        """The dim's own size, where it has one."""
+        return keys.info(self.key).size
+
+    @property
+    def loc(self) -> Loc | None:
+        """The line that made it."""
+        return keys.info(self.key).loc
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return isinstance(other, Dim) and other.key == self.key
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+Operand = Array | Number | np.generic | np.ndarray
+
+
+def _check_dim(name: object, size: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        what = f"{name!r} is not a dim's name"
+        raise ArgumentError(message(what, source_row(here()), 'Write sm.Dim("k"); letters first.'))
+    whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if size is not None and not (whole and int(size) >= 0):  # type: ignore[call-overload]
+        what = f"{size!r} is not a size"
+        raise ArgumentError(message(what, source_row(here()), "A size is an integer >= 0."))
+
+
+def dims(names: str) -> tuple[Dim, ...]:
+    """One `Dim` for each name: `n, k = sm.dims("n k")`. Commas are allowed."""
+    return tuple(Dim(name) for name in names.replace(",", " ").split())
+
+
+# ---- from what a user passes to values
+
+
+def wrap(value: Value) -> Array:
+    """An Array for a value."""
+    return Array(value)
+
+
+def apply(fn: str, *args: object) -> Array:
+    """An elementwise operation on anything that is a number or an array."""
+    return Array(elementwise(fn, *[operand(a) for a in args]))
+
+
+def _is_operand(x: object) -> bool:
+    return isinstance(x, (Array, bool, int, float, complex, np.generic)) or (
+        isinstance(x, np.ndarray) and x.ndim == 0
+    )
+
+
+def operand(x: object) -> Value:
+    """The value of an array or a number. Raises ArgumentError for anything else."""
+    if isinstance(x, Array):
+        return x.value
+    if isinstance(x, (bool, int, float, complex)):
+        return weak_scalar(_plain_number(x))
+    if isinstance(x, (np.generic, np.ndarray)) and x.ndim == 0:
+        if x.dtype.name in ("bool", "int64", "float64", "complex128"):
+            return weak_scalar(_plain_number(x.item()))
+        array, dtype = to_storage(x, None, copy=True)
+        return leaf(array, (), dtype)
+    raise not_an_array(x)
+
+
+def not_an_array(x: object) -> ArgumentError:
+    """The error for an operand that is neither an array of ours nor a number."""
+    if isinstance(x, np.ndarray):
+        what = f"an ndarray of shape {x.shape} has no named dims"
+        advice = "Name them: sm.array(x, i, j)."
+    elif hasattr(x, "__getitem__") and type(x).__module__.startswith("summand"):
+        what = "a state of a recurrence was used whole"
+        advice = "Read it at an earlier position: h[t: t - 1]."
+    else:
+        what = f"{type(x).__name__} is not an array or a number"
+        advice = "Make it one: sm.array(x, i, j)."
+    return ArgumentError(message(what, source_row(here()), advice))
+
+
+def _plain_number(x: object) -> Scalar:
+    if isinstance(x, np.generic):
+        x = x.item()
+    if isinstance(x, (bool, int, float, complex)):
+        return x
+    what = f"{type(x).__name__} is not a number"
+    raise ArgumentError(message(what, source_row(here()), "Write a Python number."))
+
+
+def exponent(x: Operand) -> Value | int | float:
+    """An exponent: Python numbers stay what they are, so that x**2 is x*x."""
+    if isinstance(x, (int, float)) and not isinstance(x, bool):
+        return x
+    return operand(x)
+
+
+def _integer(x: object) -> int | None:
+    if isinstance(x, (int, np.integer)) and not isinstance(x, bool):
+        return int(x)
+    return None
+
+
+def form_of(x: object) -> Form | None:
+    """The form of an index expression or an integer; None for anything else."""
+    if isinstance(x, Index):
+        return x.form
+    by = _integer(x)
+    return None if by is None else Form.of(by)
+
+
+def places(array: Array, key: object) -> dict[str, Place]:
+    """The indices of `A[dim: index, …]`."""
+    out: dict[str, Place] = {}
+    for item in key if isinstance(key, tuple) else (key,):
+        if not isinstance(item, slice) or not isinstance(item.start, Dim) or item.step is not None:
+            raise _bad_index(array, item)
+        if item.start.key in out:
+            what = f"{item.start.name} is indexed twice"
+            raise DimError(message(what, source_row(here()), "Give each dim one index."))
+        if item.start.key not in array.value.dims:
+            raise unknown_dim(array.value, item.start.key, "index", here())
+        out[item.start.key] = place(item.stop, item.start.key)
+    return out
+
+
+def place(index: object, dim: str) -> Place:
+    """One index: a form or an integer value."""
+    form = form_of(index)
+    if form is not None:
+        return form
+    if isinstance(index, Array) or (isinstance(index, np.generic) and index.ndim == 0):
+        value = operand(index)
+        check_integer(value, dim, here())
+        return value
+    name = keys.info(dim).name
+    what = f"the index of {name} is a {type(index).__name__}"
+    advice = (
+        f"An index is an integer, a dim, an expression in dims, or an integer array: a[{name}: 3]."
+    )
+    if isinstance(index, np.ndarray):
+        advice = f"Name its dims: a[{name}: sm.array(idx, p)]."
+    raise ArgumentError(message(what, source_row(here()), advice))
+
+
+def _bad_index(array: Array, item: object) -> ArgumentError:
+    names = Names(array.value.dims)
+    first = names[array.value.dims[0]] if array.value.dims else "k"
+    shown_item = item.name if isinstance(item, Dim) else repr(item)
+    what = f"an index names its dim; [{shown_item}] does not"
+    return ArgumentError(message(what, source_row(here()), f"Write a[{first}: index]."))
+
+
+def _unordered(what: str) -> TraceError:
+    header = f"{what} of an array is not defined: its dims have no order"
+    advice = "Read sizes from a.sizes[k]; for NumPy's view say a.numpy(i, k)."
+    return TraceError(message(header, source_row(here()), advice))
+
+
+# ---- looking at values
+
+
+def _axes(value: Sized, dims: Sequence[Dim]) -> tuple[str, ...]:
+    """The keys of the axes that the user asked for."""
+    names = Names([*value.dims, *(d.key for d in dims if isinstance(d, Dim))])
+    order = tuple(d.key for d in dims if isinstance(d, Dim))
+    if not dims and len(value.dims) <= 1:
+        return value.dims
+    if sorted(order) == sorted(value.dims) and len(order) == len(dims):
+        return order
+    sizes = names.type(value.dtype, ordered(value.type.dims))
+    listed = names.list(d for d, _ in ordered(value.type.dims))
+    if not dims:
+        what = f"an ndarray has an order of dims, {sizes} has none"
+    else:
+        what = f"numpy({', '.join(names[d] for d in order)}) does not name each dim of {sizes} once"
+    raise DimError(message(what, source_row(here()), names.advice(f"Write a.numpy({listed}).")))
+
+
+def _looked_at(what: str, value: Sized, order: tuple[str, ...]) -> Buffer:
+    if value.buffer is None:
+        traced = first_placeholder((value,))
+        if traced is not None:
+            raise not_concrete(what, traced, here())
+        evaluate((value,), (order,))
+    buffer = value.buffer
+    if buffer is None:
+        raise not_concrete(what, value, here())
+    return buffer
+
+
+_SHOWN = 1000  # elements up to which repr shows numbers; more is abridged by NumPy
+
+
+def shown(array: Array) -> str:
+    """The text of an array: type, then numbers where they are to be had."""
+    value = array.value
+    names = Names(value.dims)
+    if isinstance(value, Unsized):
+        known = sizes_of(value, "repr", here())
+        if any(d not in known for d in value.dims):
+            sizes = [(d, known.get(d)) for d in sorted(value.dims, key=keys.by_name)]
+            return f"Array {names.type(value.dtype, sizes)}, sizes not known yet"
+    sized = array.sized("repr")
+    pairs = ordered(sized.type.dims)
+    head = f"Array {names.type(sized.dtype, pairs)}"
+    if sized.buffer is None and first_placeholder((sized,)) is not None:
+        return f"{head}, traced"
+    order = tuple(d for d, _ in pairs)
+    buffer = _looked_at("repr", sized, order)
+    axes = [buffer.order.index(d) for d in order]
+    numbers = from_storage(buffer.array.transpose(axes), sized.dtype)
+    text = np.array2string(numbers, threshold=_SHOWN)
+    return f"{head}\n{text}" if pairs else f"{head} {text}"
+
+
+def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Array:
+    """An array from numbers: `sm.array(x, i, k)` names the axes of x, outermost first.
+
+    x: an ndarray, a number or a nested list. Python numbers become f32, i32 or complex64.
+    copy: False aliases an ndarray; then it must not change while results that read it are pending.
+    Raises ArgumentError where the axes and dims differ in number, DimError where a dim's own size
+    differs from the axis.
+    """
+    if isinstance(x, Array):
+        return _renamed_array(x, dims, dtype)
+    storage, element = to_storage(x, None if dtype is None else to_dtype(dtype), copy)
+    loc = here()
+    if len(dims) != storage.ndim or not all(isinstance(d, Dim) for d in dims):
+        named = ", ".join(d.name if isinstance(d, Dim) else repr(d) for d in dims) or "none"
+        what = f"an array of shape {storage.shape} needs {storage.ndim} dims, given: {named}"
+        raise ArgumentError(message(what, source_row(loc), "Name each axis once."))
+    order = tuple(d.key for d in dims)
+    if len(set(order)) != len(order):
+        what = f"a dim names two axes: {', '.join(d.name for d in dims)}"
+        raise DimError(message(what, source_row(loc), "Name each axis by a dim of its own."))
+    for dim, size in zip(dims, storage.shape, strict=True):
+        if dim.size is not None and dim.size != size:
+            what = f"{dim.name} has size {dim.size}, but its axis has {size} elements"
+            rows = [(f'Dim("{dim.name}", {dim.size})', dim.loc), *source_row(loc)]
+            raise DimError(message(what, rows, "Use a dim without a size, or of this size."))
+    return Array(leaf(storage, order, element, loc))
+
+
+def _renamed_array(x: Array, dims: Sequence[Dim], dtype: object) -> Array:
+    if dims and {d.key for d in dims} != set(x.value.dims):
+        what = "sm.array of an Array does not rename its dims"
+        raise ArgumentError(message(what, source_row(here()), "Write a[k: k2]."))
+    return x if dtype is None else x.astype(dtype)

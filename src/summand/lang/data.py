@@ -1,0 +1,82 @@
+"""NumPy arrays in and out: element types, storage of bf16, copies.
+
+Data is copied on the way in, since evaluation is lazy and the caller may change his array later;
+`copy=False` aliases it. On the way out an array is a read-only view of the value that is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from summand import dtypes
+from summand.dtypes import DType, bf16
+from summand.errors import ArgumentError, DTypeError
+from summand.ir.scalars import convert as convert_storage
+from summand.ir.scalars import widen
+from summand.lang.describe import message, source_row
+from summand.lang.location import here
+
+Numbers = object  # an ndarray, a nested list of numbers, or what np.asarray takes
+
+
+def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray, DType]:
+    """An ndarray in storage, and its element type."""
+    is_array = isinstance(x, (np.ndarray, np.generic))
+    array = np.asarray(x)
+    source = dtypes.from_numpy(array.dtype)
+    if source is None and array.dtype.kind in "fiu" and array.dtype.itemsize <= 8:
+        widened = {"f": np.float64, "i": np.int64, "u": np.uint64}[array.dtype.kind]
+        array = array.astype(np.int32 if array.dtype == np.uint16 else widened)
+        source = dtypes.from_numpy(array.dtype)
+    if source is None:
+        what = f"sm.array was given elements of type {array.dtype}"
+        advice = "It takes numbers: bool, integers, floats or complex."
+        raise DTypeError(message(what, source_row(here()), advice))
+    if source is bf16:
+        array = array.view(np.uint16)
+    if array.dtype.byteorder not in "=|" and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    target = dtype or (source if is_array else _default(array, source))
+    if target is not source:
+        return np.asarray(convert_storage(array, source, target)), target
+    owned = not is_array or (isinstance(x, np.ndarray) and not np.shares_memory(array, x))
+    return (array.copy(order="K") if copy and not owned else array), target
+
+
+def _default(array: np.ndarray, source: DType) -> DType:
+    """The type of Python numbers: f32, i32 where it holds them, complex64."""
+    if source is dtypes.f64:
+        return dtypes.f32
+    if source is dtypes.complex128:
+        return dtypes.complex64
+    if source is dtypes.i64 and array.size:
+        small = -(2**31) <= int(array.min()) and int(array.max()) < 2**31
+        return dtypes.i32 if small else source
+    return dtypes.i32 if source is dtypes.i64 else source
+
+
+def from_storage(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """What a user sees: bf16 as f32, which holds it exactly; a read-only view."""
+    out = widen(array, dtype) if dtype is bf16 else array.view()
+    out.setflags(write=False)
+    return out
+
+
+def to_dtype(dtype: object) -> DType:
+    """An element type from what a user may write: sm.f32, "f32", np.float32, float."""
+    if isinstance(dtype, DType):
+        return dtype
+    if isinstance(dtype, str) and dtype in dtypes.BY_NAME:
+        return dtypes.BY_NAME[dtype]
+    python = {bool: dtypes.bool_, int: dtypes.i32, float: dtypes.f32, complex: dtypes.complex64}
+    if isinstance(dtype, type) and dtype in python:
+        return python[dtype]
+    try:
+        found = dtypes.from_numpy(np.dtype(dtype))  # type: ignore[call-overload]
+    except TypeError:
+        found = None
+    if found is None:
+        what = f"{dtype!r} is not an element type"
+        advice = f"There are {', '.join(dtypes.BY_NAME)}."
+        raise ArgumentError(message(what, source_row(here()), advice))
+    return found

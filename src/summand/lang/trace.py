@@ -1,0 +1,284 @@
+"""From the lazy graph to a Program and back; evaluation.
+
+    extract([y], [x])        the equations from x to y; what else they read becomes a parameter too
+    evaluate([y])            the numbers of y: extract down to data, compile, run, keep the result
+    replay(program, values)  a program's equations put back into the graph, so that transforms nest
+
+Programs here still have dim keys for names; `rename.canonical` names them for the compiler.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from summand.errors import InternalError, Loc, TraceError
+from summand.ir.nodes import Eqn, Op, Program, Var, operands, with_operands
+from summand.lang import keys
+from summand.lang.describe import message, name_of, source_row
+from summand.lang.graph import Buffer, Node, Sized, emit
+from summand.lang.location import here
+from summand.lang.rename import Renamer, canonical
+
+# Runs a canonical program on arrays whose axes are named; an order for each result, or None for any.
+Evaluator = Callable[
+    [Program, Sequence[Buffer], Sequence[tuple[str, ...] | None]], Sequence[Buffer]
+]
+
+
+class _Hook:
+    """Who runs programs; `api` says so, since this stage knows no compiler."""
+
+    evaluator: Evaluator | None = None
+
+
+def set_evaluator(evaluator: Evaluator) -> None:
+    """Say who runs programs."""
+    _Hook.evaluator = evaluator
+
+
+def run(
+    program: Program, args: Sequence[Buffer], orders: Sequence[tuple[str, ...] | None]
+) -> Sequence[Buffer]:
+    """Run a canonical program."""
+    if _Hook.evaluator is None:
+        raise InternalError("lang: no evaluator is set; import summand, not summand.lang")
+    return _Hook.evaluator(program, args, orders)
+
+
+# ---- tracing
+
+
+class _Depth(threading.local):
+    value: int = 0
+
+
+_depth = _Depth()
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """While a function of the user's runs on placeholders."""
+    _depth.value += 1
+    try:
+        yield
+    finally:
+        _depth.value -= 1
+
+
+def is_tracing() -> bool:
+    """True inside a trace (in this thread)."""
+    return _depth.value > 0
+
+
+# ---- extraction
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A program whose parameters are the given inputs, then `captured`."""
+
+    program: Program
+    captured: tuple[Sized, ...]
+
+
+Value = tuple[int, int]  # a node's serial and the number of its result
+
+
+def extract(
+    results: Sequence[Sized],
+    inputs: Sequence[Sized],
+    since: int | None = None,
+    data: bool = False,
+) -> Extracted:
+    """The equations that lead to `results`.
+
+    Without more, only those that depend on `inputs`; other values are captured. With `since`, those
+    made after that serial too (the body of a branch). With `data`, everything down to data.
+    """
+    given = {(i.node.serial, i.out) for i in inputs}
+    order = _postorder(
+        results, given, min((i.node.serial for i in inputs), default=1 << 62), since, data
+    )
+    inside = _inside(order, inputs, since, data)
+    return _emitted(results, inputs, order, inside)
+
+
+def _concrete(value: Sized) -> bool:
+    return value.node.op is None or value.buffer is not None
+
+
+def _postorder(
+    results: Sequence[Sized], given: set[Value], oldest: int, since: int | None, data: bool
+) -> list[Node]:
+    """Nodes that may be inside, arguments first. Older nodes than every input cannot depend on one."""
+    horizon = 0 if data else oldest if since is None else min(oldest, since)
+    order: list[Node] = []
+    done: set[int] = set()
+    stack: list[tuple[Node, bool]] = []
+    for r in reversed(results):
+        if not _concrete(r) and (r.node.serial, r.out) not in given:
+            stack.append((r.node, False))
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+            continue
+        if node.serial in done or node.serial < horizon:
+            continue
+        done.add(node.serial)
+        stack.append((node, True))
+        for arg in reversed(node.args):
+            seen = arg.node.serial in done or (arg.node.serial, arg.out) in given
+            if not seen and not _concrete(arg):
+                stack.append((arg.node, False))
+    return order
+
+
+def _inside(
+    order: Sequence[Node], inputs: Sequence[Sized], since: int | None, data: bool
+) -> set[int]:
+    """Serials of the nodes whose equations belong to the program."""
+    if data:
+        return {n.serial for n in order}
+    dependent = {i.node.serial for i in inputs}
+    inside: set[int] = set()
+    for node in order:
+        if any(a.node.serial in dependent for a in node.args):
+            dependent.add(node.serial)
+            inside.add(node.serial)
+        elif since is not None and node.serial >= since:
+            inside.add(node.serial)
+    return inside
+
+
+def _emitted(
+    results: Sequence[Sized], inputs: Sequence[Sized], order: Sequence[Node], inside: set[int]
+) -> Extracted:
+    captured: list[Sized] = []
+    params = [Var(n, value.type) for n, value in enumerate(inputs)]
+    env = {(v.node.serial, v.out): p for v, p in zip(inputs, params, strict=True)}
+    wanted = [a for n in order if n.serial in inside for a in n.args] + list(results)
+    for value in wanted:
+        key = (value.node.serial, value.out)
+        outside = value.node.serial not in inside or _concrete(value)
+        if key not in env and outside:
+            env[key] = Var(len(params) + len(captured), value.type)
+            captured.append(value)
+    program_params = (*params, *(env[(c.node.serial, c.out)] for c in captured))
+    number = len(program_params)
+    eqns: list[Eqn] = []
+    for node in order:
+        if node.serial not in inside or node.op is None:
+            continue
+        outs = tuple(Var(number + i, t) for i, t in enumerate(node.types))
+        number += len(outs)
+        for i, out in enumerate(outs):
+            env.setdefault((node.serial, i), out)
+        args = {Var(i, a.type): env[(a.node.serial, a.out)] for i, a in enumerate(node.args)}
+        eqns.append(Eqn(outs, with_operands(node.op, args), node.loc))
+    program = Program(
+        program_params, tuple(eqns), tuple(env[(r.node.serial, r.out)] for r in results)
+    )
+    return Extracted(program, tuple(captured))
+
+
+def with_captured(extracted: Extracted, captured: Sequence[Sized], inputs: int) -> Program:
+    """The program with a parameter for each of `captured`, whether it reads it or not.
+
+    Several programs that are parts of one equation so take the same captured values. The first
+    `inputs` parameters stay; those for `captured` follow.
+    """
+    program = extracted.program
+    own = dict(zip(extracted.captured, program.params[inputs:], strict=True))
+    known = [*program.params, *(o for e in program.eqns for o in e.outs)]
+    unused = 1 + max((v.id for v in known), default=0)
+    more = tuple(own.get(c) or Var(unused + i, c.type) for i, c in enumerate(captured))
+    return Program((*program.params[:inputs], *more), program.eqns, program.results)
+
+
+# ---- evaluation
+
+
+def evaluate(
+    values: Sequence[Sized], orders: Sequence[tuple[str, ...] | None] | None = None
+) -> None:
+    """Compute values and keep their numbers. `orders` asks for a memory order of a result's dims."""
+    asked = orders or [None] * len(values)
+    wanted: dict[Value, tuple[Sized, tuple[str, ...] | None]] = {}
+    for value, order in zip(values, asked, strict=True):
+        if value.buffer is None:
+            wanted.setdefault((value.node.serial, value.out), (value, order))
+    if not wanted:
+        return
+    roots = [v for v, _ in wanted.values()]
+    extracted = extract(roots, (), data=True)
+    args = [_buffer_of(c) for c in extracted.captured]
+    program, names = canonical(extracted.program, (a.order for a in args))
+    back = {name: key for key, name in names.items()}
+    named = [Buffer(a.array, tuple(names[d] for d in a.order)) for a in args]
+    result_orders = [None if o is None else tuple(names[d] for d in o) for _, o in wanted.values()]
+    for root, buffer in zip(roots, run(program, named, result_orders), strict=True):
+        order = tuple(back[d] for d in buffer.order)
+        _keep(root, Buffer(buffer.array, order))
+
+
+def _keep(value: Sized, buffer: Buffer) -> None:
+    """Store a result; a node all of whose results are known forgets how they were made."""
+    value.node.buffers[value.out] = buffer
+    if all(b is not None for b in value.node.buffers):
+        value.node.op = None
+        value.node.args = ()
+
+
+def _buffer_of(value: Sized) -> Buffer:
+    buffer = value.buffer
+    if buffer is None:
+        raise not_concrete("a value", value, here())
+    return buffer
+
+
+def not_concrete(what: str, value: Sized, loc: Loc | None) -> TraceError:
+    """The error for looking at a traced array."""
+    rows = [(f"{name_of(value, loc)}: traced here", value.loc), *source_row(loc)]
+    advice = (
+        "Inside jit, grad and the like, arrays have no numbers yet. To choose by element use "
+        "sm.where, to branch sm.cond, to loop sm.while_loop or sm.recur."
+    )
+    header = f"{what} of a traced array was asked for"
+    return TraceError(message(header, rows, advice))
+
+
+def first_placeholder(values: Sequence[Sized]) -> Sized | None:
+    """A placeholder that the values depend on, or None."""
+    for captured in extract(values, (), data=True).captured:
+        if captured.buffer is None:
+            return captured
+    return None
+
+
+# ---- replay
+
+
+def replay(program: Program, args: Sequence[Sized]) -> tuple[Sized, ...]:
+    """Put a program's equations into the graph, its parameters bound to `args`.
+
+    Dims that another stage invented get fresh keys; those of the user keep theirs.
+    """
+    _, names = canonical(program)
+    fresh = {d: keys.fresh_like(d) for d in names if not keys.is_key(d)}
+    if fresh:
+        program = Renamer(fresh).program(program)
+    env: dict[int, Sized] = {p.id: a for p, a in zip(program.params, args, strict=True)}
+    for eqn in program.eqns:
+        read = tuple(dict.fromkeys(operands(eqn.op)))
+        values = tuple(env[v.id] for v in read)
+
+        def op(*variables: Var, eqn: Eqn = eqn, read: tuple[Var, ...] = read) -> Op:
+            return with_operands(eqn.op, dict(zip(read, variables, strict=True)))
+
+        outs = emit(op, values, [o.type for o in eqn.outs], eqn.loc)
+        env.update((o.id, v) for o, v in zip(eqn.outs, outs, strict=True))
+    return tuple(env[r.id] for r in program.results)
