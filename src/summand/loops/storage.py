@@ -28,7 +28,7 @@ def narrow(values: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype is not bf16:
         with np.errstate(all="ignore"):
             return values.astype(dtype.numpy, copy=False)
-    wide = np.ascontiguousarray(values, dtype=np.float32)
+    wide = np.array(values, dtype=np.float32)  # a copy; keeps 0-dim arrays 0-dim
     bits = wide.view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
