@@ -1,6 +1,6 @@
 """A plan as text: its kernels in order, what each stores, and the equations that it evaluates.
 
-kernel 0: grid i=256/4
+kernel 0: shared i=256
   stage -> %3 (scratch)
     %3: f32{i=256} = reduce max {j} %0
   stage -> %7
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from summand.ir.nodes import Constant, Eqn, Var, operands
 from summand.ir.text import equation
-from summand.rewrite.plan import Cluster, Control, Graph, Plan, Stage, Tile
+from summand.rewrite.plan import Cluster, Control, Graph, Plan, Stage
 
 
 def text(plan: Plan) -> str:
@@ -29,8 +29,8 @@ def text(plan: Plan) -> str:
     for item in plan.items:
         match item:
             case Cluster():
-                tiles = " ".join(_tile(t) for t in item.tiles)
-                lines.append(f"kernel {kernels}:{' ' if tiles else ''}{tiles}")
+                shared = " ".join(f"{d}={n}" for d, n in item.shared)
+                lines.append(f"kernel {kernels}:{' shared ' if shared else ''}{shared}")
                 kernels += 1
                 for stage in item.stages:
                     lines += _stage(graph, item, stage, frozenset(stored), "  ")
@@ -39,10 +39,6 @@ def text(plan: Plan) -> str:
                 lines.append(f"{name} -> {_names(item.eqn.outs)}")
     lines.append(f"return {_names(plan.program.results)}")
     return "\n".join(lines)
-
-
-def _tile(tile: Tile) -> str:
-    return f"{tile.kind} {tile.dim}={tile.size}/{tile.tile}"
 
 
 def _stage(

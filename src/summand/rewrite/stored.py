@@ -18,6 +18,7 @@ from summand.ir.nodes import (
     Interleave,
     Iota,
     Map,
+    Op,
     Program,
     Recur,
     Reduce,
@@ -151,11 +152,13 @@ class _Choice:
                 self.hard.discard(out)
                 self.soft -= {end.out}
                 self.hard.add(end.out)
-        elif isinstance(end.op, Interleave) or (isinstance(end.op, Reduce) and self._small(op, out, end.op)):
+        elif isinstance(end.op, Interleave) or self._small(op, out, end.op):
             self.hard.discard(out)
 
-    def _small(self, op: Reduce, out: Var, reader: Reduce) -> bool:
+    def _small(self, op: Reduce, out: Var, reader: Op) -> bool:
         """Whether a reduction may run inside another one, which reads each element once."""
+        if not isinstance(reader, Reduce):
+            return False
         length = op.args[0].type.count // max(out.type.count, 1)
         once = reader.args[0].type.count == out.type.count
         named = op.monoid.combine is None and reader.monoid.combine is None
