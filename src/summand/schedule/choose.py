@@ -23,6 +23,7 @@ from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
     Chain,
     chain_of,
+    drop_true_guards,
     drop_unit_dims,
     free_forms,
     guards_to_bounds,
@@ -32,7 +33,7 @@ from summand.schedule.moves import (
     separate,
     tile,
 )
-from summand.schedule.pack import pack_ahead
+from summand.schedule.pack import is_far_row, pack_ahead, pack_in_task, slab_bytes
 from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 
@@ -242,7 +243,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
     buffers = {b.name: b for b in chain.kernel.params}
     bits = {b.name: b.dtype.bits for b in buffers.values()}
-    nest = merge_dims(drop_unit_dims(chain.nest))
+    nest = merge_dims(drop_unit_dims(drop_true_guards(chain.nest)))
     facts, choice = _best_form(nest, bits, part, target)
     parts = None if part else _in_parts(chain.kernel, facts, choice, target)
     if parts is not None:
@@ -261,7 +262,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
-    chain = _in_tasks(chain, facts, choice, target)
+    chain = _slabs(_in_tasks(chain, facts, choice, target), facts, choice, target)
     final = analyse(chain.nest, bits)
     streaming = _streams(facts, choice, target)
     schedule = build_schedule(final, choice, streaming)
@@ -378,6 +379,29 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
         if len(chain.kernel.grid) > 0:
             return chain
     return spread(chain, free_units(chain, [*rows, *columns], choice.steps), goal)
+
+
+def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
+    """Copy to scratch what a task reads many times over from places that are pages apart."""
+    lanes = {p.dim for p in choice.lanes}
+    if _is_map(facts, choice) or lanes & facts.reduced:
+        return chain
+    buffers = {b.name: b for b in chain.kernel.params}
+    for load in facts.loads:
+        if load.ref in choice.packed or not is_far_row(facts, load, lanes):
+            continue
+        slab = slab_bytes(chain, load.ref, load.bits // 8)
+        if slab is None or slab > target.l2 // 2:
+            continue
+        order = [d for d, _ in chain.nest.dims if d in load.dims]
+        order.sort(key=lambda d: -abs(load.stride(d)))
+        name = f"slab{len(chain.kernel.scratch)}"
+        chain = pack_in_task(chain, load.ref, order, name, 1).chain
+        scratch = {b.name: b for b in chain.kernel.scratch}
+        bound = frozenset(d for d, _ in chain.kernel.grid)
+        copied = _scheduled(chain.before, bound, buffers | scratch, target)
+        chain = replace(chain, before=copied)
+    return chain
 
 
 def _operand_bytes(facts: Facts, lanes: set[str]) -> tuple[float, float]:

@@ -350,13 +350,39 @@ def _merge(nest: Nest, outer: str, inner: str) -> Nest:
 
 
 def drop_unit_dims(nest: Nest) -> Nest:
-    """Dims of extent 1 vanish (those that are folded, carried or ordered stay)."""
-    keep = folded_dims(nest) | sequential_dims(nest) | {b.dim for b in nest.bounds}
-    gone = [d for d, n in nest.dims if n == 1 and d not in keep]
+    """Dims of extent 1 vanish: carried, ordered and bounded ones stay, and one of each fold."""
+    stay = sequential_dims(nest) | {b.dim for b in nest.bounds}
+    for instr in nest.code:
+        if isinstance(instr, Fold) and all(nest.extents[d] == 1 for d in instr.dims):
+            stay |= set(instr.dims[:1])
+    gone = {d for d, n in nest.dims if n == 1 and d not in stay}
     if not gone:
         return nest
+    code = tuple(
+        replace(i, dims=tuple(d for d in i.dims if d not in gone)) if isinstance(i, Fold) else i
+        for i in nest.code
+    )
     rest = tuple(x for x in nest.dims if x[0] not in gone)
-    return substitute(replace(nest, dims=rest), {d: Form() for d in gone})
+    return substitute(replace(nest, dims=rest, code=code), {d: Form() for d in gone})
+
+
+def drop_true_guards(nest: Nest) -> Nest:
+    """Guards that hold at every point of the nest (which no outer dim moves) vanish."""
+    extents = nest.extents
+
+    def open_(at: Address) -> Address:
+        kept = []
+        for guard in at.guards:
+            known = not guard.dynamic and guard.form.dims <= extents.keys()
+            lo, hi = guard.form.range(extents) if known else (-1, 0)
+            if lo < 0 or hi >= guard.size:
+                kept.append(guard)
+        return replace(at, guards=tuple(kept))
+
+    if any(n == 0 for n in extents.values()):
+        return nest
+    code = tuple(replace(i, at=open_(i.at)) if isinstance(i, Load) else i for i in nest.code)
+    return replace(nest, code=code, stores=tuple(replace(s, at=open_(s.at)) for s in nest.stores))
 
 
 # ---- guards that become bounds of the reduction

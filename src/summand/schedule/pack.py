@@ -12,14 +12,18 @@ so that the packed one has none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, Ref, Store
-from summand.schedule.accesses import address_dims
+from summand.schedule.accesses import Access, Facts, address_dims
 from summand.schedule.moves import Chain, Level
+
+PAGE = 4096  # bytes
+LINE = 64  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +138,30 @@ def pack_in_task(chain: Chain, ref: Ref, inner: Sequence[str], name: str, aligne
     kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, buffer))
     new = replace(chain, kernel=kernel, nest=nest, before=(*chain.before, *body))
     return Packed(new, None, buffer)
+
+
+def is_far_row(facts: Facts, load: Access, lanes: set[str]) -> bool:
+    """Whether a row operand's steps along the reduction lie in different pages.
+
+    Only where it is read again, for several vectors of lanes.
+    """
+    rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
+    near = min((s for s in rows if s >= LINE), default=0)
+    steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
+    again = math.prod(facts.extents[d] for d in facts.kept if d not in load.dims)
+    static = not load.loose and not load.guarded and not load.dims & lanes
+    return static and near >= PAGE and steps >= 256 and again >= 64
+
+
+def slab_bytes(chain: Chain, ref: Ref, element: int) -> int | None:
+    """Bytes of a load's elements that a task reads; None where its place moves within the task."""
+    _, lets = _bound_dims(chain, ref)
+    grid = {d for d, _ in chain.kernel.grid}
+    for level in chain.levels:
+        if isinstance(level, Let) and level.dim in lets:
+            if not level.form.dims <= grid:
+                return None
+            grid.add(level.dim)
+    extents = dict(chain.nest.dims) | {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
+    reads = address_dims(_load(chain.nest, ref).at)
+    return element * math.prod(n for d, n in extents.items() if d in reads)

@@ -381,6 +381,7 @@ class _Traffic:
                 d in lane,
                 bool(vectors) and all(d in a.dims for a in vectors),
                 max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
+                any(0 < abs(a.stride(d)) * a.bits // 8 < 64 for a in rows),
             )
             for d in dims
         ]
@@ -389,7 +390,8 @@ class _Traffic:
         """Tiles times preferences."""
         rows = columns = 1
         factor = meeting = 1.0
-        for (extent, lanes, is_lane, streams, alias), count in zip(self.dims, counts, strict=True):
+        for dim, count in zip(self.dims, counts, strict=True):
+            extent, lanes, is_lane, streams, alias, near = dim
             step = count * lanes
             factor *= -(-extent // step)
             if extent % step:
@@ -398,6 +400,8 @@ class _Traffic:
                 columns *= count
                 continue
             rows *= count
+            if near and count < extent:  # what is left of each cache line is fetched again
+                factor *= 1 + 0.02 * math.log2(extent / count)
             meeting *= max(1.0, count * alias)
             if streams and count > 1:
                 factor *= 1 + 0.03 * math.log2(count)
