@@ -18,7 +18,7 @@ def host():
     llvm.initialize_native_asmparser()
     features = llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    options = {"opt": 2, "jit": True, "reloc": "static", "codemodel": "small"}
+    options = {"opt": 2, "jit": True, "reloc": "pic", "codemodel": "small"}
     return target, llvm.get_host_cpu_name(), features, options
 
 

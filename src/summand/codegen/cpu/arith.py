@@ -1,6 +1,5 @@
 """Arithmetic on whole registers, for algorithms written by hand: those of `vmath`, division.
 
-
     a = Arith(fn, f32, 16)
     y = a.fma(x, x, a.c(1.0))       # %v1 = call <16 x float> @llvm.fmuladd.v16f32(…)
 
@@ -27,6 +26,7 @@ class Arith:
         self.type = register_type(f64 if dtype is f64 else f32, lanes)
         self.int = vector(f"i{self.bits}", lanes)
         self.mask = vector("i1", lanes)
+        self.fused = bool(fn.unit.features & {"fma", "neon", "fp-armv8"})
 
     # ---- constants
 
@@ -71,6 +71,28 @@ class Arith:
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c."""
         return self.call("fmuladd", a, b, c)
+
+    def product(self, a: Value, b: Value) -> tuple[Value, Value]:
+        """a * b exactly, as a rounded product and its error."""
+        high = self.mul(a, b)
+        if self.fused:
+            return high, self.call("fma", a, b, self.neg(high))
+        (a1, a2), (b1, b2) = self.halves(a), self.halves(b)
+        error = self.sub(self.mul(a1, b1), high)
+        error = self.add(self.add(error, self.mul(a1, b2)), self.mul(a2, b1))
+        return high, self.add(error, self.mul(a2, b2))
+
+    def halves(self, a: Value) -> tuple[Value, Value]:
+        """a as a sum of two numbers of half the significand."""
+        high = self.from_bits(
+            self.integer("and", self.to_bits(a), self.k(-(1 << (27 if self.bits == 64 else 12))))
+        )
+        return high, self.sub(a, high)
+
+    def sum_of(self, large: Value, small: Value) -> tuple[Value, Value]:
+        """large + small exactly where |large| >= |small|: a rounded sum and its error."""
+        high = self.add(large, small)
+        return high, self.sub(small, self.sub(high, large))
 
     def abs(self, a: Value) -> Value:
         """|a|."""

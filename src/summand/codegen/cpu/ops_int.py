@@ -169,5 +169,5 @@ def literal_of(value: Value) -> int | None:
 
 # Exact quotients in floats. A quotient a/b of integers below 2^n that is not an integer lies at
 # least 1/b from one, relative to itself at least 1/a > 2^-n. Rounding moves it by 2^-p of itself
-# (p = 53 for f64, n = 32; p = 24 for f32, n = 16), so it cannot reach the integer, and truncation is
+# (p = 53 for f64, n = 32; p = 24 for f32, n = 16), so it cannot reach the integer: truncation is
 # right.

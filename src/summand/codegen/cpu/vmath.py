@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from summand.codegen.cpu import vmath_exp, vmath_log
+from summand.codegen.cpu import vmath_exp, vmath_inverse, vmath_log, vmath_trig
 from summand.codegen.cpu.arith import Arith
 from summand.codegen.cpu.text import Value
+from summand.codegen.cpu.vmath_erf import erf
+from summand.codegen.cpu.vmath_pow import power
 
 
 def rsqrt(a: Arith, x: Value) -> Value:
@@ -29,6 +31,15 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "cosh": vmath_exp.cosh,
     "tanh": vmath_exp.tanh,
     "rsqrt": rsqrt,
+    "pow": power,
+    "erf": erf,
+    "sin": vmath_trig.sin,
+    "cos": vmath_trig.cos,
+    "tan": vmath_trig.tan,
+    "asin": vmath_inverse.asin,
+    "acos": vmath_inverse.acos,
+    "atan": vmath_inverse.atan,
+    "atan2": vmath_inverse.atan2,
 }
 
 

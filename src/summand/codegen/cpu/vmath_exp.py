@@ -102,6 +102,15 @@ def exp(a: Arith, x: Value) -> Value:
     return scale(a, p, n)
 
 
+def exp_of_sum(a: Arith, x: Value, rest: Value) -> Value:
+    """e^(x + rest) for x in the range of exp and a small rest."""
+    n, r = reduce(a, x)
+    tail = a.mul(a.mul(r, r), a.poly(r, _table(a).q))
+    more = a.fma(rest, a.add(r, tail), rest)  # rest·e^r
+    p = a.add(a.c(1.0), a.add(r, a.add(tail, more)))
+    return scale(a, p, n)
+
+
 def scale(a: Arith, p: Value, n: Value) -> Value:
     """p·2^n, rounded once, for a float n without fraction within ±2 times the exponents' range."""
     name = _scalef(a)
@@ -140,7 +149,8 @@ def _call_scalef(a: Arith, name: str, p: Value, n: Value) -> Value:
 def expm1(a: Arith, x: Value) -> Value:
     """e^x - 1 without cancellation; -1 for -inf."""
     half = _half_expm1(a, a.clamp(x, -40.0, _table(a).greatest))
-    return a.select(a.compare("oeq", x, a.c(0.0)), x, a.add(half, half))
+    tiny = a.less(a.abs(x), a.c(2.0**-54 if a.bits == 64 else 2.0**-25))
+    return a.select(tiny, x, a.add(half, half))
 
 
 def _half_expm1(a: Arith, x: Value) -> Value:
