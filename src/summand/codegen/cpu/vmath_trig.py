@@ -86,6 +86,7 @@ def _both(a: Arith, x: Value) -> tuple[Value, Value, Value]:
     half = a.mul(z, a.c(0.5))
     whole = a.sub(a.c(1.0), half)
     lost = a.sub(a.sub(a.c(1.0), whole), half)
+    s = a.copysign(s, r)  # for -0
     return quadrant, s, a.add(whole, a.add(lost, tail))
 
 
