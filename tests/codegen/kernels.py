@@ -1,17 +1,83 @@
-"""Run generated kernels on arrays that lie against forbidden pages, and compare with the oracle."""
+"""Run generated kernels on arrays that lie against forbidden pages, and compare with the oracle.
+
+check_nest(nest, (buffer("x", 45), buffer("y", 7)), (None, schedule("j16", "i2", "", "i j")))
+"""
 
 import ctypes
 import mmap
+import re
+from dataclasses import replace
 
 import numpy as np
 
 from summand.codegen.cpu.module import emit_kernel, scratch_bytes
+from summand.dtypes import bf16, bool_, f32
+from summand.ir.index import parse
 from summand.loops.interp import run_kernel
-from summand.loops.nodes import Kernel
+from summand.loops.nodes import Address, Buffer, Combine, Fold, Guard, Kernel, Nest, Piece, Schedule
 from summand.runtime.jit import compile_objects, load
 from summand.runtime.machine import target
 
 PAGE = mmap.PAGESIZE
+
+
+def pieces(text: str):
+    """ "i4 j2" as pieces, outer first."""
+    found = (re.fullmatch(r"([a-z]+)(\d+)", word) for word in text.split())
+    return tuple(Piece(m[1], int(m[2])) for m in found)
+
+
+def schedule(lanes="", tile="", unroll="", loops="", end="", **rest) -> Schedule:
+    """A schedule from texts of its pieces."""
+    return Schedule(
+        pieces(lanes), pieces(tile), pieces(unroll), tuple(loops.split()), pieces(end), **rest
+    )
+
+
+def at(form: str, dynamic=(), guards=()) -> Address:
+    """An address from the text of its form; guards are (form, size)."""
+    return Address(parse(form), tuple(dynamic), tuple(Guard(parse(f), n) for f, n in guards))
+
+
+def buffer(name: str, size: int, dtype=f32, **rest) -> Buffer:
+    """A buffer of f32, where nothing else is said."""
+    return Buffer(name, dtype, size, **rest)
+
+
+def total(dims: str, arg: int, dtype=f32) -> Fold:
+    """A sum over dims."""
+    return Fold(Combine("add", (0,)), tuple(dims.split()), (arg,), dtype)
+
+
+def greatest(dims: str, arg: int, dtype=f32) -> Fold:
+    """A maximum over dims."""
+    return Fold(Combine("max", (float("-inf"),)), tuple(dims.split()), (arg,), dtype)
+
+
+def random_array(size: int, dtype, seed: int) -> np.ndarray:
+    """Normal floats, integers in 0 … 99."""
+    rng = np.random.default_rng(seed)
+    if dtype is bool_:
+        return rng.integers(0, 2, size).astype(bool)
+    if dtype is bf16:
+        return (rng.standard_normal(size).astype("f4").view("u4") >> 16).astype("u2")
+    if dtype.is_float:
+        return rng.standard_normal(size).astype(dtype.numpy)
+    return rng.integers(0, 100, size).astype(dtype.numpy)
+
+
+def random_buffers(kernel: Kernel):
+    """Something in every buffer."""
+    return {b.name: random_array(b.size, b.dtype, k) for k, b in enumerate(kernel.params)}
+
+
+def check_nest(nest: Nest, params, schedules, tolerance: float = 1e-5, buffers=None):
+    """A nest computes what the interpreter says, under each schedule."""
+    for s in schedules:
+        kernel = Kernel("k", tuple(params), (), (), (replace(nest, schedule=s),))
+        check(kernel, {**random_buffers(kernel), **(buffers or {})}, tolerance, tolerance)
+
+
 _libc = ctypes.CDLL(None)
 
 

@@ -318,8 +318,8 @@ class NestWriter(States):
                 for p in block:
                     self._collect(r, p, closed, found, seen)
         if dim in self.plan.inner or len(found) <= MOST_HOISTED:
-            for r, p in found.values():
-                self.deep_value(r, p)
+            for r, at in found.values():
+                self.deep_value(r, at)
 
     def _collect(
         self,

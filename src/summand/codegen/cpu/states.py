@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from summand.codegen.cpu import memory
 from summand.codegen.cpu.plan import NestPlan, Point, Sink
 from summand.codegen.cpu.text import Function, Int, Value, memory_type
 from summand.codegen.cpu.values import Key, Values
@@ -84,22 +83,8 @@ class States(Values):
             for c in sorted({k[0] for k in states if isinstance(k[0], int)}):
                 key = self.key(c, q)
                 if key in self.state and key not in new:
-                    new[key] = self._next_state(c, {**p, dim: self.size[dim] - 1}, key)
+                    new[key] = self.following(c, {**p, dim: self.size[dim] - 1})
         self.state.update(new)
-
-    def _next_state(self, carry: Ref, p: Point, key: Key) -> Value:
-        instr = self.plan.code[carry]
-        assert isinstance(instr, Carry)
-        before = self.state[key]
-        value = self.deep_value(instr.next, p)
-        if before.type.startswith("<"):
-            value = self.widened(value)
-        mask = self.mask((), p, frozenset({instr.dim}))
-        if not mask.free:
-            lanes = self.lanes.count if before.type.startswith("<") else 1
-            bits = memory.lane_mask(self.fn, mask, lanes)
-            value = self.fn.select(bits, value, before)
-        return Value(value.name, value.type, instr.dtype)
 
     # ---- states in memory
 
@@ -133,10 +118,7 @@ class States(Values):
             return
         instr = self.plan.code[carry]
         assert isinstance(instr, Carry)
-        value = self.deep_value(instr.next, p)
-        mask = self.mask((), p, frozenset({instr.dim}))
-        if not mask.free:
-            value = self.fn.select(memory.lane_mask(self.fn, mask, 1), value, self.value(carry, p))
+        value = self.following(carry, p)
         stored = self.fn.cast("zext", value, "i8") if value.type == "i1" else value
         at = self._state_address(carry, self.fn.add(self.position[instr.dim], 1))
         self.fn.do(f"store {stored.type} {stored}, ptr {at}, align 1")

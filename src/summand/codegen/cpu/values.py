@@ -281,7 +281,7 @@ class Values(Places):
     def _carry(self, r: Ref, instr: Carry, p: Point) -> Value:
         before = p.get(instr.dim, 0)
         if before:
-            return self.value(instr.next, {**p, instr.dim: before - 1})
+            return self.following(r, {**p, instr.dim: before - 1})
         known = self.state.get(self.key(r, p))
         return self.value(instr.init, p) if known is None else known
 
@@ -292,7 +292,21 @@ class Values(Places):
             if self.lanes is self.plan.end:
                 return self.relane(instr.carry, p)
             return self.state[self.key(instr.carry, p)]
-        return self.value(carry.next, {**p, carry.dim: self.size[carry.dim] - 1})
+        return self.following(instr.carry, {**p, carry.dim: self.size[carry.dim] - 1})
+
+    def following(self, carry: Ref, p: Point) -> Value:
+        """The state after a position: `next`, or the state before it where a bound rules it out."""
+        instr = self.plan.code[carry]
+        assert isinstance(instr, Carry)
+        value = self.deep_value(instr.next, p)
+        mask = self.mask((), p, frozenset({instr.dim}))
+        if not mask.free:
+            (value, before), lanes = self.together((value, self.value(carry, p)))
+            bits = memory.lane_mask(self.fn, mask, lanes)
+            value = self.fn.select(bits, value, before)
+        if self.plan.width(self.plan.deps[carry], self.lanes) > 1:
+            value = self.widened(value)
+        return Value(value.name, value.type, instr.dtype)
 
     # ---- folds
 
@@ -346,9 +360,7 @@ class Values(Places):
         key = ("parts", *self.key(r, p))
         known = self.memo.get(key)
         if known is None:
-            if not self.plan.loops_fold(r):
-                known = self._fold_registers(r, p)
-            elif self.lanes is self.plan.end:
+            if self.lanes is self.plan.end and self._folds_lanes(r):
                 known = self._relane_fold(r, p)
             else:
                 known = self.folded(r, p)
@@ -356,15 +368,26 @@ class Values(Places):
         assert isinstance(known, list)
         return known
 
-    def _fold_registers(self, r: Ref, p: Point) -> list[Value]:
-        """A fold over dims that are all in registers."""
+    def _folds_lanes(self, r: Ref) -> bool:
+        """Whether a fold's accumulators exist in the body's lanes only."""
         fold = self.plan.code[r]
         assert isinstance(fold, Fold)
-        lanes = self.fold_width(r)
-        acc: list[Value] | None = None
-        for q in self.plan.fold_points(fold.dims, self.size):
-            acc = self.accumulate(r, {**p, **q}, acc)
-        return self._across(r, acc or self.identities(fold, lanes), lanes)
+        return self.plan.loops_fold(r) or bool(self.plan.lanes.offsets.keys() & set(fold.dims))
+
+    def _in_registers(self, r: Ref, p: Point) -> list[Value]:
+        """The accumulator of a fold over dims that are all in registers."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        key = ("in registers", *self.key(r, p))
+        known = self.memo.get(key)
+        if known is None:
+            acc: list[Value] | None = None
+            for q in self.plan.fold_points(fold.dims, self.size):
+                acc = self.accumulate(r, {**p, **q}, acc)
+            known = acc or self.identities(fold, self.fold_width(r))
+            self.remember(key, known)
+        assert isinstance(known, list)
+        return known
 
     def accumulate(self, r: Ref, p: Point, acc: list[Value] | None) -> list[Value]:
         """An accumulator (None: nothing yet) combined with a fold's arguments at a point."""
@@ -408,6 +431,9 @@ class Values(Places):
         """A finished fold's accumulator at a point, its copies combined; None: there is none."""
         fold = self.plan.code[r]
         assert isinstance(fold, Fold)
+        if not self.plan.loops_fold(r):
+            outside = any(p.get(d, 0) >= self.size[d] for d in self.plan.deps[r] if d in self.size)
+            return None if outside else self._in_registers(r, p)
         at = self.plan.at_registers[r]
         base = (r, *(p.get(d, 0) for d in at))
         known = self.memo.get(("merged", *base))

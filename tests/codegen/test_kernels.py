@@ -1,0 +1,136 @@
+"""Kernels: the grid, scratch, loops, tiles moved back to the edge, conditions, streaming."""
+
+from dataclasses import replace
+
+import pytest
+
+from summand.codegen.cpu.module import emit_kernel, scratch_bytes
+from summand.dtypes import f32, i64
+from summand.ir.index import parse
+from summand.loops.nodes import (
+    Apply,
+    Guard,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Nest,
+    Position,
+    Store,
+    When,
+)
+from summand.runtime.machine import target
+from tests.codegen.kernels import (
+    at,
+    buffer,
+    check,
+    check_nest,
+    greatest,
+    random_buffers,
+    schedule,
+    total,
+)
+
+M = 70
+
+
+def softmax(first, second, third) -> Kernel:
+    x = Load("x", at(f"{4 * M}*I+{M}*i+j"), f32)
+    box = (("i", 4), ("j", M))
+    nests = (
+        Nest(box, (x, greatest("j", 0)), (Store("m", at("i"), 1),)),
+        Nest(
+            box,
+            (
+                x,
+                Load("m", at("i"), f32),
+                Apply("sub", (0, 1), f32),
+                Apply("exp", (2,), f32),
+                total("j", 3),
+            ),
+            (Store("e", at(f"{M}*i+j"), 3), Store("s", at("i"), 4)),
+        ),
+        Nest(
+            box,
+            (
+                Load("e", at(f"{M}*i+j"), f32),
+                Load("s", at("i"), f32),
+                Apply("div", (0, 1), f32),
+            ),
+            (Store("y", at(f"{4 * M}*I+{M}*i+j"), 2),),
+        ),
+    )
+    return Kernel(
+        "softmax",
+        (buffer("x", 24 * M), buffer("y", 24 * M)),
+        (buffer("m", 4), buffer("e", 4 * M), buffer("s", 4)),
+        (("I", 6),),
+        tuple(replace(n, schedule=s) for n, s in zip(nests, (first, second, third))),
+    )
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        (None, None, None),
+        (
+            schedule("j16", "i4", "j2", "j", copies=2),
+            schedule("j16", "i4", "", "j"),
+            schedule("j16", "i4", "", "j", streaming=True),
+        ),
+        (
+            schedule("j16", "i1", "", "i j", prefetch=(("x", 64),)),
+            schedule("i4", "", "", "j"),
+            schedule("j16", "", "", "i j"),
+        ),
+    ],
+)
+def test_softmax_with_scratch(schedules):
+    kernel = softmax(*schedules)
+    assert scratch_bytes(kernel) >= (4 + 4 * M + 4) * 4
+    check(kernel, random_buffers(kernel), 1e-5, 1e-6)
+
+
+def test_loops_tiles_and_conditions():
+    copy = Nest(
+        (("i", 8),),
+        (Load("x", at("o+i"), f32),),
+        (Store("y", at("o+i"), 0),),
+        schedule=schedule("i8"),
+    )
+    rare = replace(copy, stores=(Store("z", at("8*T+i"), 0),), schedule=None)
+    when = When((Guard(parse("T-1"), 3), Guard(parse("o%3"), 2)), (rare,))
+    body = (Loop("T", 5, (Let("o", parse("8*T-3"), 0, 29, (copy, when)),)),)
+    kernel = Kernel("k", (buffer("x", 37), buffer("y", 37), buffer("z", 40)), (), (), body)
+    check(kernel, random_buffers(kernel))
+
+
+def test_grid():
+    nest = Nest(
+        (("i", 8),),
+        (Load("x", at("o+i"), f32), Position(parse("o+i+100*I"), i64)),
+        (Store("y", at("32*I+8*J+i"), 0), Store("z", at("32*I+8*J+i"), 1)),
+        schedule=schedule("i8"),
+    )
+    params = (buffer("x", 20), buffer("y", 96), buffer("z", 96, i64))
+    body = (Let("o", parse("(7*I+J)//2"), 1, 9, (nest,)),)
+    kernel = Kernel("k", params, (), (("I", 3), ("J", 4)), body)
+    check(kernel, random_buffers(kernel))
+
+
+def test_streaming_stores_need_aligned_arrays():
+    code = (Load("x", at("64*i+j"), f32), Apply("add", (0, 0), f32))
+    nest = Nest((("i", 50), ("j", 64)), code, (Store("y", at("64*i+j"), 1),))
+    streaming = schedule("j16", "j2", "", "i j", streaming=True)
+    # One of the two places that `check` tries is aligned, the other not (3197 elements).
+    check_nest(nest, (buffer("x", 3200), buffer("y", 3200)), (streaming,), 0)
+    odd = replace(nest, dims=(("i", 49), ("j", 61)))
+    check_nest(odd, (buffer("x", 3197), buffer("y", 3197)), (streaming,), 0)
+    kernel = Kernel("k", (buffer("x", 3200), buffer("y", 3200)), (), (), ())
+    text = emit_kernel(replace(kernel, body=(replace(nest, schedule=streaming),)), target())
+    assert "nontemporal" in text
+
+
+def test_text_does_not_depend_on_the_run():
+    kernel = softmax(schedule("j16", "i4", "j2", "j"), None, None)
+    assert emit_kernel(kernel, target()) == emit_kernel(kernel, target())
