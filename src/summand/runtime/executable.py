@@ -79,6 +79,11 @@ class Executable:
         self._idle.append(call)
         return results
 
+    @property
+    def visible(self) -> tuple[Port, ...]:
+        """The ports of the results that are handed out."""
+        return tuple(self.artifact.results[i] for i in self._visible)
+
     def run_timed(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
         """Run, and count the clock ticks of each launch (by its number in the program)."""
         call = self._new_call()
@@ -136,9 +141,13 @@ class Executable:
         results = self._allocate(call) if self.artifact.checks else list(into)
         for number, array in zip(self._visible, into):
             bound = self._results[number]
-            found = (type(array), array.dtype, array.shape, array.strides)
-            address = memory.address_of(array) if type(array) is np.ndarray else 1
-            if found != bound.signature or address & bound.misaligned or not array.flags.writeable:
+            fits = type(array) is np.ndarray and bound.signature[:3] == (
+                np.ndarray,
+                array.dtype,
+                array.shape,
+            )
+            address = memory.address_of(array) if fits else 0
+            if not fits or not array.flags.carray:
                 raise ArgumentError(
                     f"an array for a result must be writable and dense, {bound.dtype}"
                     f"{list(bound.port.shape)}, but is {array.dtype}{list(array.shape)}"

@@ -1,7 +1,7 @@
 """What this machine can do at most: the ceilings that kernels are compared with.
 
-    measure_fma_peak(2)        ->  229.8   GFLOP/s of float32 on two threads
-    measure_copy_bandwidth()   ->  47.1    GB/s, bytes read plus bytes written
+    fma_peak(2)        ->  229.8   GFLOP/s of float32 on two threads
+    copy_bandwidth()   ->  47.1    GB/s, bytes read plus bytes written
 
 Both run generated code on the pool, as every kernel does. Machines are shared and noisy: each is
 the best of several runs.
@@ -24,7 +24,7 @@ _CHAINS = 12  # independent sums: enough to hide the latency of every processor'
 _UNROLL = 8  # vectors that one turn of the copy loop moves
 
 
-def measure_fma_peak(threads: int | None = None, seconds: float = 0.2) -> float:
+def fma_peak(threads: int | None = None, seconds: float = 0.2) -> float:
     """GFLOP/s of fused multiply-adds on float32 vectors held in registers (two flops for each)."""
     target = machine.target()
     pool = default() if threads in (None, default().threads) else Pool(threads or 1)
@@ -42,7 +42,7 @@ def measure_fma_peak(threads: int | None = None, seconds: float = 0.2) -> float:
     return best
 
 
-def measure_copy_bandwidth(repeats: int = 7) -> float:
+def copy_bandwidth(repeats: int = 7) -> float:
     """GB/s of a copy between arrays four times the last cache, past the cache on the way out.
 
     Bytes read and bytes written are both counted, as in STREAM's Copy; the stores are non-temporal,
