@@ -45,6 +45,7 @@ from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
 from summand.rewrite.simplify import simplify
+from summand.rewrite.split_recur import split_recur
 from summand.rewrite.window_adjoint import window_adjoint
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
@@ -71,8 +72,10 @@ class Pass:
 PASSES = (
     Pass(inline, "rules of differentiation have done their work"),
     Pass(drop_unused, "gradients that nobody asked for"),
+    Pass(merge_equal, "a function that is traced twice must be simplified only once"),
     Pass(simplify, "fold constants, so that later passes see fewer equations"),
     Pass(merge_equal, "differentiation repeats forward work"),
+    Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),
     Pass(simplify, "what was expanded has constants of its own"),
