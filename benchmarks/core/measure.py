@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-import numpy as np
+import optree
 
 import summand as sm
 from summand.runtime import measure as limits
@@ -89,14 +89,9 @@ class Row:
         }
 
 
-def natural(array: sm.Array) -> np.ndarray:
-    """The values in the order of the dims that the array was made with."""
-    return array.numpy(*array.dims)
-
-
 def peers_of(key: str, case: Case) -> dict[str, Thunk]:
     """What the installed peers make of a case."""
-    arrays = [natural(a) for a in case.arguments]
+    arrays = [a.values for a in case.inputs]
     found: dict[str, Thunk | None] = {}
     if find_spec("torch"):
         from . import peers_torch
@@ -110,6 +105,12 @@ def peers_of(key: str, case: Case) -> dict[str, Thunk]:
     return {name: run for name, run in found.items() if run is not None}
 
 
+def runner(compiled: Callable[..., object], case: Case) -> Thunk:
+    """Run a compiled case to its end."""
+    arguments = case.arguments()
+    return lambda: sm.evaluate(*optree.tree_leaves(compiled(*arguments)))
+
+
 def measure(key: str, rounds: int) -> Row:
     """Run one key."""
     kind = BARS[key].kind
@@ -119,11 +120,10 @@ def measure(key: str, rounds: int) -> Row:
         return _demo(key, rounds)
     case = CASES[key]()
     compiled = sm.jit(case.function)
-    ours: dict[str, Thunk] = {"summand": lambda: sm.evaluate(compiled(*case.arguments))}
+    ours = {"summand": runner(compiled, case)}
     if kind == "over_forward":
         forward = CASES["max_plus_fwd"]()
-        base = sm.jit(forward.function)
-        ours["forward"] = lambda: sm.evaluate(base(*forward.arguments))
+        ours["forward"] = runner(sm.jit(forward.function), forward)
     limit = limits.copy_bandwidth if kind == "copy" else limits.fma_peak
     if kind == "microseconds":
         return _call(key, ours["summand"])
@@ -150,7 +150,7 @@ def _row(
             unit = f"× faster than {peer}"
             value = timings[peer].median / ours.median if peer in timings else float("nan")
     if key == "gauss_sum":
-        scratch = compiled.peak_bytes(*case.arguments)
+        scratch = compiled.peak_bytes(*case.arguments())
         extra = {"bytes_over_arguments": scratch, "within": float(scratch < 4e6)}
     return Row(
         key,

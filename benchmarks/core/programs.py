@@ -20,19 +20,36 @@ m, v = sm.dims("m v")
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """An array in its natural storage order, and the dims of its axes."""
+
+    values: np.ndarray
+    dims: tuple[sm.Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """`function(*arguments)`; `slots`: FMA-pipe operations; `bytes`: least memory traffic."""
+    """`function(*arguments())`; `slots`: FMA-pipe operations; `bytes`: least memory traffic."""
 
     function: Callable[..., object]
-    arguments: tuple[sm.Array, ...]
+    inputs: tuple[Input, ...]
     slots: float = 0.0
     bytes: float = 0.0
 
+    def arguments(self) -> list[sm.Array]:
+        """The inputs as Summand arrays."""
+        return [sm.array(a.values, *a.dims) for a in self.inputs]
 
-def normal(seed: int, shape: tuple[int, ...], *dims: sm.Dim) -> sm.Array:
+
+def normal(seed: int, shape: tuple[int, ...], *dims: sm.Dim) -> Input:
     """Seeded standard normal f32."""
-    values = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    return sm.array(values, *dims)
+    return Input(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32), dims)
+
+
+def positive(seed: int, scale: float, shape: tuple[int, ...], *dims: sm.Dim) -> Input:
+    """Absolute values of seeded normals, times `scale`."""
+    values = normal(seed, shape, *dims).values
+    return Input(np.float32(scale) * np.abs(values), dims)
 
 
 def capsules(P: sm.Array, W: sm.Array) -> sm.Array:
@@ -43,7 +60,7 @@ def capsules(P: sm.Array, W: sm.Array) -> sm.Array:
 CAPSULE_SLOTS = 16 * 7 * 7 * 32 * 4 * 4 * 9 * 32 * 4
 
 
-def capsule_arguments() -> tuple[sm.Array, sm.Array, sm.Array]:
+def capsule_inputs() -> tuple[Input, Input, Input]:
     """Poses, weights, and a cotangent of the result."""
     return (
         normal(0, (16, 15, 15, 32, 4, 4), n, x, y, ci, i, k),
@@ -54,12 +71,12 @@ def capsule_arguments() -> tuple[sm.Array, sm.Array, sm.Array]:
 
 def caps_fwd() -> Case:
     """Convolutional capsules."""
-    return Case(capsules, capsule_arguments()[:2], CAPSULE_SLOTS)
+    return Case(capsules, capsule_inputs()[:2], CAPSULE_SLOTS)
 
 
 def caps_dP() -> Case:
     """Their gradient by the poses."""
-    P, W, g = capsule_arguments()
+    P, W, g = capsule_inputs()
     return Case(
         lambda P, W, g: sm.vjp(lambda P: capsules(P, W), P)[1](g)[0], (P, W, g), CAPSULE_SLOTS
     )
@@ -67,7 +84,7 @@ def caps_dP() -> Case:
 
 def caps_dW() -> Case:
     """Their gradient by the weights."""
-    P, W, g = capsule_arguments()
+    P, W, g = capsule_inputs()
     return Case(
         lambda P, W, g: sm.vjp(lambda W: capsules(P, W), W)[1](g)[0], (P, W, g), CAPSULE_SLOTS
     )
@@ -104,7 +121,7 @@ def max_plus_fwd() -> Case:
 
 def max_plus_grad() -> Case:
     """Value and gradient of Σ out²."""
-    A, B = max_plus_fwd().arguments
+    A, B = max_plus_fwd().inputs
     loss = lambda A, B: sm.sum[i, j](max_plus(A, B) ** 2)  # noqa: E731
     return Case(sm.value_and_grad(loss, argnums=(0, 1)), (A, B), 2 * 512.0**3)
 
@@ -119,8 +136,8 @@ GAUSS_SLOTS = 3 + 3 + 1 + 9 + 1  # subtract, square-add, scale, exp, multiply-ad
 
 def gauss_sum() -> Case:
     """Gaussian kernel sum."""
-    arguments = (normal(0, (8192, 3), i, d), normal(1, (8192, 3), j, d), normal(2, (8192,), j))
-    return Case(gauss, arguments, GAUSS_SLOTS * 8192.0**2)
+    inputs = (normal(0, (8192, 3), i, d), normal(1, (8192, 3), j, d), normal(2, (8192,), j))
+    return Case(gauss, inputs, GAUSS_SLOTS * 8192.0**2)
 
 
 def softmax(z: sm.Array, over: sm.Dim) -> sm.Array:
@@ -163,7 +180,7 @@ def attention(Q: sm.Array, K: sm.Array, V: sm.Array, T: sm.Array) -> sm.Array:
 ATTENTION_SLOTS = 2.0 * 2 * 8 * 512 * 512 * 64
 
 
-def attention_arguments() -> tuple[sm.Array, ...]:
+def attention_inputs() -> tuple[Input, ...]:
     """Queries, keys, values, and the bias of each relative position."""
     shape = (2, 8, 512, 64)
     qkv = tuple(normal(seed, shape, b, h, t, d) for seed in range(3))
@@ -172,18 +189,18 @@ def attention_arguments() -> tuple[sm.Array, ...]:
 
 def attention_fwd() -> Case:
     """Attention; only the two products are counted."""
-    return Case(attention, attention_arguments(), ATTENTION_SLOTS)
+    return Case(attention, attention_inputs(), ATTENTION_SLOTS)
 
 
 def attention_grad() -> Case:
     """The gradients of Q, K, V and T from a cotangent, scores recomputed: five products."""
-    arguments = attention_arguments()
+    inputs = attention_inputs()
     g = normal(4, (2, 8, 512, 64), b, h, t, d)
 
     def gradient(Q, K, V, T, g):
         return sm.vjp(attention, Q, K, V, T)[1](g)
 
-    return Case(gradient, (*arguments, g), 2.5 * ATTENTION_SLOTS)
+    return Case(gradient, (*inputs, g), 2.5 * ATTENTION_SLOTS)
 
 
 def scan(U: sm.Array, D: sm.Array, A: sm.Array, B: sm.Array, C: sm.Array) -> sm.Array:
@@ -193,17 +210,12 @@ def scan(U: sm.Array, D: sm.Array, A: sm.Array, B: sm.Array, C: sm.Array) -> sm.
     return sm.sum[s](state * C)
 
 
-def scan_arguments() -> tuple[sm.Array, ...]:
+def scan_inputs() -> tuple[Input, ...]:
     """b2 d256 n16 L1024; steps positive, A negative."""
     return (
         normal(0, (2, 256, 1024), b, d, t),
-        sm.array(
-            np.abs(np.random.default_rng(1).standard_normal((2, 256, 1024), np.float32)) * 0.1,
-            b,
-            d,
-            t,
-        ),
-        sm.array(-np.abs(np.random.default_rng(2).standard_normal((256, 16), np.float32)), d, s),
+        positive(1, 0.1, (2, 256, 1024), b, d, t),
+        positive(2, -1.0, (256, 16), d, s),
         normal(3, (2, 16, 1024), b, s, t),
         normal(4, (2, 16, 1024), b, s, t),
     )
@@ -211,7 +223,7 @@ def scan_arguments() -> tuple[sm.Array, ...]:
 
 def scan_fwd() -> Case:
     """Selective scan."""
-    return Case(scan, scan_arguments(), 2 * 256 * 16 * 1024 * 13.0)
+    return Case(scan, scan_inputs(), 2 * 256 * 16 * 1024 * 13.0)
 
 
 def scan_grad() -> Case:
@@ -219,7 +231,7 @@ def scan_grad() -> Case:
     loss = lambda *a: sm.sum[b, d, t](scan(*a) ** 2)  # noqa: E731
     return Case(
         sm.value_and_grad(loss, argnums=(0, 1, 2, 3, 4)),
-        scan_arguments(),
+        scan_inputs(),
         2 * 256 * 16 * 1024 * 45.0,
     )
 
@@ -244,7 +256,7 @@ def em(V: sm.Array, a: sm.Array) -> sm.Array:
 def em_routing() -> Case:
     """Three iterations over votes 144×144×16×16."""
     V = normal(0, (144, 144, 16, 16), b, i, j, d)
-    a = sm.array(np.abs(np.random.default_rng(1).standard_normal((144, 144), np.float32)), b, i)
+    a = positive(1, 1.0, (144, 144), b, i)
     return Case(em, (V, a), bytes=4.0 * 144 * 144 * 256)
 
 
