@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     Reduce,
     ReduceAt,
     Reindex,
+    Type,
     Var,
     While,
     with_operands,
@@ -42,7 +43,7 @@ def merge_equal(program: Program) -> Program:
     for eqn in program.eqns:
         op = _ordered(with_operands(_merged_inside(eqn.op), new.env))
         op = _given_once(op)
-        key = _key(Eqn(eqn.outs, op))
+        key = key_of(op, [o.type for o in eqn.outs])
         if key is not None and key in seen:
             new.bind(eqn.outs, seen[key])
             continue
@@ -63,10 +64,9 @@ def _ordered(op: Op) -> Op:
     return op
 
 
-def _key(eqn: Eqn) -> Hashable | None:
+def key_of(op: Op, out_types: Sequence[Type]) -> Hashable | None:
     """Equal keys mean equal values. Numbers take part by their text: 0.0 and -0.0 differ."""
-    op = eqn.op
-    types = tuple(o.type for o in eqn.outs)
+    types = tuple(out_types)
     match op:
         case Map():
             return None if op.fn == "barrier" else (op.fn, tuple(a.id for a in op.args), types)

@@ -17,7 +17,7 @@ what is computed with NaN where a value is not used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from summand.errors import Loc
@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     Constant,
     Custom,
     Eqn,
+    Iota,
     Map,
     Op,
     Program,
@@ -41,6 +42,7 @@ from summand.ir.nodes import (
     with_operands,
 )
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.merge_equal import key_of
 from summand.rewrite.ranges import Range
 from summand.rewrite.rebuild import Rebuild, inside
 from summand.rewrite.simplify_fold import simple_reduce, simple_reduce_at
@@ -80,6 +82,7 @@ class _Simplifier(Rebuild, Smart):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self.changed = False
+        self.known_values: dict[Hashable, tuple[Var, ...]] = {}
         self.read_by: dict[Var, int] = {}
         for eqn in program.eqns:
             for var in operands(eqn.op):
@@ -105,9 +108,17 @@ class _Simplifier(Rebuild, Smart):
         return self.emit_as_is(op, types, loc)
 
     def emit_as_is(self, op: Op, types: Sequence[Type], loc: Loc | None = None) -> tuple[Var, ...]:
-        """Emit exactly this equation."""
+        """Emit exactly this equation, or find its value where it was emitted before.
+
+        Without that, rules that rewrite all operands of shared values would take exponential time.
+        """
+        key = key_of(op, types) if isinstance(op, Map | Reindex | Constant | Iota) else None
+        if key is not None and key in self.known_values:
+            return self.known_values[key]
         outs = super().emit(op, types, loc)
         self.learn(self.eqns[-1])
+        if key is not None:
+            self.known_values[key] = outs
         return outs
 
     def _rewritten(self, op: Op, types: Sequence[Type]) -> Sequence[Var] | None:

@@ -5,7 +5,7 @@
     reindex (exp %0) {k: u}                      ->   exp (reindex %0 {k: u})
 
 A reindex moves to a map's operands where that computes the map at no more points than before, and
-only if nobody else reads the map or the map is cheap.
+only if nobody else reads the map, or it is a cheap one of parameters, positions and constants.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from summand.ir.index import Form
-from summand.ir.nodes import Index, Iota, Map, Mode, Reindex, Type, Var
+from summand.ir.nodes import Constant, Index, Iota, Map, Mode, Reindex, Type, Var
 from summand.ir.prims import PRIMS
 from summand.rewrite.smart import Smart
 
@@ -188,13 +188,19 @@ def _through_map(new: Smart, op: Reindex, made: Map, type_: Type) -> Var | None:
         return None
     if type_.count > op.arg.type.count:
         return None
-    cheap = PRIMS[made.fn].flops <= _CHEAP
+    cheap = PRIMS[made.fn].flops <= _CHEAP and all(_is_leaf(new, a) for a in made.args)
     if not cheap and not new.is_read_once(op.arg):
         return None
     args = [_of_operand(new, a, forms, type_) for a in made.args]
     if made.fn == "where" and args[1] == args[2]:
         return new.spread(args[1], type_.sizes)
     return new.map(made.fn, *args, dtype=type_.dtype)
+
+
+def _is_leaf(new: Smart, var: Var) -> bool:
+    """True of what costs nothing to compute again."""
+    made = new.made(new.peeled(var))
+    return made is None or isinstance(made.op, Constant | Iota)
 
 
 def _of_operand(new: Smart, arg: Var, forms: Mapping[str, Form], type_: Type) -> Var:
