@@ -9,14 +9,15 @@ Shared dims are those along which every unit is tileable and reads the others at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from summand.ir.nodes import Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.costs import move_cycles, slot_cycles
 from summand.rewrite.plan import is_control
-from summand.rewrite.units import Unit, product
+from summand.rewrite.units import Access, Unit, product
 
 LAUNCH = 6000.0  # cycles between two kernels that depend on one another
 SMALL = 30_000.0  # cycles of work below which one task is enough
@@ -33,60 +34,72 @@ class Group:
     units: list[Unit]
     shared: Dims
     fixed: bool = False  # control flow, which nothing joins
+    slots: float = 0.0
+    made: set[Var] = field(default_factory=set)
+    private: set[Var] = field(default_factory=set)  # made and read here only
+    reads: dict[Var, tuple[Access, ...]] = field(default_factory=dict)
 
-    @property
-    def slots(self) -> float:
-        """Vector slots of all units."""
-        return sum(u.slots for u in self.units)
+    @staticmethod
+    def of(unit: Unit) -> Group:
+        """A unit by itself."""
+        reads: dict[Var, tuple[Access, ...]] = {}
+        for access in unit.reads:
+            reads[access.var] = (*reads.get(access.var, ()), access)
+        fixed = is_control(unit.eqn)
+        return Group([unit], unit.tileable, fixed, unit.slots, set(unit.roots), set(), reads)
+
+    def between(self, other: Group) -> list[Var]:
+        """Values made here that the other reads."""
+        if len(self.made) < len(other.reads):
+            return [v for v in self.made if v in other.reads]
+        return [v for v in other.reads if v in self.made]
 
 
 def solitary(units: Sequence[Unit]) -> list[Group]:
     """Every unit by itself."""
-    return [Group([u], u.tileable, is_control(u.eqn)) for u in units]
+    return [Group.of(u) for u in units]
 
 
 def join(units: Sequence[Unit], results: frozenset[Var], target: Target) -> list[Group]:
     """Groups in an order in which each reads only earlier ones."""
-    return _Joining(units, results, target).run()
+    return _Joining(results, target).run(units)
 
 
 @dataclass(slots=True)
 class _Joining:
-    units: Sequence[Unit]
     results: frozenset[Var]
     target: Target
     groups: dict[int, Group] = field(default_factory=dict)
     owner: dict[int, int] = field(default_factory=dict)  # unit -> group
-    maker: dict[Var, int] = field(default_factory=dict)  # value -> unit
-    readers: dict[Var, list[int]] = field(default_factory=dict)  # value -> units
+    readers: dict[Var, set[int]] = field(default_factory=dict)  # value -> groups
     below: dict[int, int] = field(default_factory=dict)  # group -> bits of groups that it reaches
     succ: dict[int, set[int]] = field(default_factory=dict)
     pred: dict[int, set[int]] = field(default_factory=dict)
 
-    def run(self) -> list[Group]:
+    def run(self, units: Sequence[Unit]) -> list[Group]:
         """Producers first: each unit tries to join the groups that it reads from."""
-        self._set_up()
-        for unit in self.units:
+        self._set_up(units)
+        for unit in units:
             self._join_producers(unit.number)
         self._join_siblings()
         return [self.groups[k] for k in self._order()]
 
-    def _set_up(self) -> None:
-        for unit in self.units:
+    def _set_up(self, units: Sequence[Unit]) -> None:
+        maker: dict[Var, int] = {}
+        for unit in units:
             n = unit.number
-            self.groups[n] = Group([unit], unit.tileable, is_control(unit.eqn))
+            self.groups[n] = Group.of(unit)
             self.owner[n] = n
             self.succ[n], self.pred[n] = set(), set()
-            for root in unit.roots:
-                self.maker[root] = n
-        for unit in self.units:
-            for var in dict.fromkeys(a.var for a in unit.reads):
-                self.readers.setdefault(var, []).append(unit.number)
-                made = self.maker.get(var)
+            maker.update(dict.fromkeys(unit.roots, n))
+        for unit in units:
+            for var in self.groups[unit.number].reads:
+                self.readers.setdefault(var, set()).add(unit.number)
+                made = maker.get(var)
                 if made is not None:
                     self.succ[made].add(unit.number)
                     self.pred[unit.number].add(made)
-        for unit in reversed(self.units):
+        for unit in reversed(units):
             bits = 0
             for s in self.succ[unit.number]:
                 bits |= (1 << s) | self.below[s]
@@ -95,32 +108,30 @@ class _Joining:
     # ---- joining
 
     def _join_producers(self, number: int) -> None:
-        tried: set[tuple[int, int]] = set()
-        while True:
+        """Join with producers, those first from which most bytes come."""
+        merged = True
+        while merged:
+            merged = False
             me = self.owner[number]
-            options = [
-                (gain, p)
-                for p in sorted(self.pred[me])
-                if (p, me) not in tried and (gain := self._gain(p, me)) > 0
-            ]
-            if not options:
-                return
-            gain, best = max(options, key=lambda o: (o[0], -o[1]))
-            tried.add((best, me))
-            self._merge(best, me)
+            for p in sorted(self.pred[me], key=lambda p: (-self._bytes(p, me), p)):
+                if p in self.pred[me] and self._gain(p, me) > 0:
+                    self._merge(p, me)
+                    merged = True
+
+    def _bytes(self, a: int, b: int) -> int:
+        return sum(v.type.nbytes for v in self.groups[a].between(self.groups[b]))
 
     def _join_siblings(self) -> None:
         """Groups that read the same large value along their shared dims, and not one another."""
         for var in sorted(self.readers, key=lambda v: (-v.type.nbytes, v.id)):
             if var.type.nbytes <= self.target.l2:
                 continue
-            found = list(dict.fromkeys(self.owner[n] for n in self.readers[var]))
+            found = sorted(self.readers[var])
             while len(found) > 1:
                 first = found.pop(0)
                 for other in found:
                     if self._gain(first, other, var) > 0:
-                        kept = self._merge(first, other)
-                        found = [kept, *(f for f in found if f != other)]
+                        self._merge(first, other)
                         break
 
     def _path_around(self, a: int, b: int) -> bool:
@@ -132,123 +143,85 @@ class _Joining:
         one, two = self.groups[a], self.groups[b]
         if one.fixed or two.fixed or self._path_around(a, b) or self._path_around(b, a):
             return 0.0
-        shared = self._shared(one, two)
-        work = slot_cycles(one.slots + two.slots, 32, self.target)
-        small = work < SMALL
-        if not small and not self._enough(one, two, shared):
+        shared = _shared(one, two)
+        small = slot_cycles(one.slots + two.slots, 32, self.target) < SMALL
+        if not small and product(n for _, n in shared) < 2 * self.target.threads:
             return 0.0
-        if not small and not self._fits(one, two, shared):
+        private = self._private(a, b)
+        scratch = sum(_piece(v, shared) for v in private)
+        if not small and scratch > self.target.l2 * 3 // 4:
             return 0.0
-        saved = LAUNCH + self._saved(one, two)
+        saved = LAUNCH + self._saved(one, two, private)
         if sibling is not None:
-            if not self._along(one, two, sibling, shared):
+            if not _along(one, two, sibling, shared):
                 return 0.0
             saved += move_cycles(sibling.type.nbytes, self.target) / 2
-        return saved - (0.0 if small else self._loss(one, two, shared))
+        return saved - (0.0 if small else self._loss(one, two, shared, scratch))
 
-    def _shared(self, one: Group, two: Group) -> Dims:
-        """Dims along which all units of both are tileable and read one another in place."""
-        shared = one.shared & two.shared
-        for first, second in ((one, two), (two, one)):
-            made = {r for u in first.units for r in u.roots}
-            for unit in second.units:
-                for access in unit.reads:
-                    if access.var in made:
-                        shared = frozenset(x for x in shared if access.is_identity(x[0]))
-        return shared
+    def _private(self, a: int, b: int) -> set[Var]:
+        """Values that only the two groups together know."""
+        one, two = self.groups[a], self.groups[b]
+        private = one.private | two.private
+        both = {a, b}
+        for var in (*one.between(two), *two.between(one)):
+            if var not in self.results and self.readers[var] <= both:
+                private.add(var)
+        return private
 
-    def _enough(self, one: Group, two: Group, shared: Dims) -> bool:
-        """Whether the shared dims give work for all threads."""
-        return product(n for _, n in shared) >= 2 * self.target.threads
-
-    def _inner_values(self, one: Group, two: Group) -> list[tuple[Var, bool]]:
-        """Values that are made and read in the two, and whether no one else reads them."""
-        inside = {u.number for u in (*one.units, *two.units)}
-        found = []
-        for unit in (*one.units, *two.units):
-            for root in unit.roots:
-                reading = self.readers.get(root, [])
-                if reading and any(r in inside for r in reading):
-                    private = root not in self.results and all(r in inside for r in reading)
-                    found.append((root, private))
-        return found
-
-    def _fits(self, one: Group, two: Group, shared: Dims) -> bool:
-        """Whether the smallest tile's values fit in cache."""
-        need = 0
-        for var, private in self._inner_values(one, two):
-            if private:
-                need += product(n for x, n in var.type.dims if (x, n) not in shared) * (
-                    var.type.dtype.bytes
-                )
-        return need <= self.target.l2 * 3 // 4
-
-    def _saved(self, one: Group, two: Group) -> float:
-        made = {r for u in one.units for r in u.roots}
+    def _saved(self, one: Group, two: Group, private: set[Var]) -> float:
         cycles = 0.0
-        private = {v for v, alone in self._inner_values(one, two) if alone}
-        for var in dict.fromkeys(a.var for u in two.units for a in u.reads):
-            if var in made:
-                moved = move_cycles(var.type.nbytes, self.target)
-                cycles += moved if var in private else moved / 2
+        for var in one.between(two):
+            moved = move_cycles(var.type.nbytes, self.target)
+            cycles += moved if var in private else moved / 2
         return cycles / self.target.threads
 
-    def _along(self, one: Group, two: Group, var: Var, shared: Dims) -> bool:
-        """Whether both read a value at the same place along the shared dims."""
-        for group in (one, two):
-            for unit in group.units:
-                for access in unit.reads:
-                    if access.var == var and not all(access.is_identity(d) for d, _ in shared):
-                        return False
-        return bool(shared)
-
-    def _loss(self, one: Group, two: Group, shared: Dims) -> float:
+    def _loss(self, one: Group, two: Group, shared: Dims, scratch: int) -> float:
         """Cycles that heavy products lose without a tiling and packing of their own, and operands
         that each tile reads again."""
         lost = 0.0
-        scratch = 64
-        for var, private in self._inner_values(one, two):
-            if private:
-                scratch += product(n for x, n in var.type.dims if (x, n) not in shared) * (
-                    var.type.dtype.bytes
-                )
-        whole = product(n for _, n in shared)
-        tiles = max(whole * scratch / (self.target.l2 / 2), 1.0)
-        for unit in (*one.units, *two.units):
-            alone = one.units == [unit] or two.units == [unit]
-            if alone and is_heavy(unit):
-                cycles = slot_cycles(unit.points, 32, self.target)
+        for group in (one, two):
+            if len(group.units) == 1 and is_heavy(group.units[0]):
+                cycles = slot_cycles(group.units[0].points, 32, self.target)
                 lost += TILING_LOSS * cycles / self.target.threads
-            for access in unit.reads:
-                apart = not any((d, n) in shared for d, n in access.var.type.dims)
-                if apart and access.var.type.nbytes > self.target.l2 // 4:
-                    lost += tiles * access.var.type.nbytes / 16 / self.target.threads
+        tiles = product(n for _, n in shared) * (scratch + 64) / (self.target.l2 / 2)
+        names = {d for d, _ in shared}
+        for var in (*one.reads, *two.reads):
+            if var.type.nbytes > self.target.l2 // 4 and not var.type.names & names:
+                lost += max(tiles, 1.0) * var.type.nbytes / 16 / self.target.threads
         return lost
 
     # ---- bookkeeping
 
-    def _merge(self, a: int, b: int) -> int:
-        """Join group `a` into `b`; returns the group's number."""
+    def _merge(self, a: int, b: int) -> None:
+        """Join group `a` into `b`."""
+        private = self._private(a, b)
         one, two = self.groups.pop(a), self.groups[b]
-        shared = self._shared(one, two)
+        two.shared = _shared(one, two)
         two.units = sorted((*one.units, *two.units), key=lambda u: u.number)
-        two.shared = shared
+        two.slots += one.slots
+        two.made |= one.made
+        two.private = private
+        for var, accesses in one.reads.items():
+            two.reads[var] = (*two.reads.get(var, ()), *accesses)
+            self.readers[var] = (self.readers[var] - {a}) | {b}
         for unit in one.units:
             self.owner[unit.number] = b
-        self.succ[b] = (self.succ[b] | self.succ.pop(a)) - {a, b}
-        self.pred[b] = (self.pred[b] | self.pred.pop(a)) - {a, b}
-        for links in (self.succ, self.pred):
-            for k, others in links.items():
-                if a in others:
-                    others.discard(a)
-                    if k != b:
-                        others.add(b)
-        below = (self.below.pop(a) | self.below[b]) & ~((1 << a) | (1 << b))
+        self._relink(a, b)
+
+    def _relink(self, a: int, b: int) -> None:
+        for links, back in ((self.succ, self.pred), (self.pred, self.succ)):
+            mine = links.pop(a)
+            for k in mine:
+                back[k].discard(a)
+                if k != b:
+                    back[k].add(b)
+            links[b] = (links[b] | mine) - {a, b}
+        gone = (1 << a) | (1 << b)
+        below = (self.below.pop(a) | self.below[b]) & ~gone
         self.below[b] = below
         for k, bits in self.below.items():
-            if (bits >> a) & 1 or (bits >> b) & 1:
-                self.below[k] = (bits & ~(1 << a)) | (1 << b) | below
-        return b
+            if bits & gone:
+                self.below[k] = (bits & ~gone) | (1 << b) | below
 
     def _order(self) -> list[int]:
         """Groups so that each comes after those it reads, earliest units first."""
@@ -267,6 +240,28 @@ class _Joining:
 
     def _first(self, group: int) -> int:
         return self.groups[group].units[0].number
+
+
+def _shared(one: Group, two: Group) -> Dims:
+    """Dims along which all units of both are tileable and read one another in place."""
+    shared = one.shared & two.shared
+    for first, second in ((one, two), (two, one)):
+        for var in first.between(second):
+            for access in second.reads[var]:
+                shared = frozenset(x for x in shared if access.is_identity(x[0]))
+    return shared
+
+
+def _along(one: Group, two: Group, var: Var, shared: Dims) -> bool:
+    """Whether both read a value at the same place along the shared dims."""
+    accesses: Iterable[Access] = (*one.reads.get(var, ()), *two.reads.get(var, ()))
+    return bool(shared) and all(a.is_identity(d) for a in accesses for d, _ in shared)
+
+
+@lru_cache(maxsize=65536)
+def _piece(var: Var, shared: Dims) -> int:
+    """Bytes of a value at one point of the shared dims."""
+    return product(n for d, n in var.type.dims if (d, n) not in shared) * var.type.dtype.bytes
 
 
 def is_heavy(unit: Unit) -> bool:

@@ -6,17 +6,20 @@ value. Numbers are those of `Target`; only ratios matter.
 
 from __future__ import annotations
 
-from summand.ir.nodes import Constant, Eqn, Iota, Map, Reindex, Table, Var
+from summand.ir.nodes import Constant, Eqn, Iota, Map, Reindex, Table, Var, operands
 from summand.ir.prims import PRIMS
 from summand.options import Target
 
+STAGE = 2000.0  # cycles that a further nest and its values in memory cost at least
 GATHER = 6.0  # an element load by a computed address, in vector slots for one element
 
 
 def point_cost(eqn: Eqn) -> float:
     """Slots of one element of an equation, without its operands."""
     match eqn.op:
-        case Map(fn="convert" | "stop_gradient" | "barrier"):
+        case Map() if is_free(eqn):
+            return 0.0
+        case Map(fn="convert"):
             return 0.25
         case Map():
             return PRIMS[eqn.op.fn].flops
@@ -42,8 +45,28 @@ def is_free(eqn: Eqn) -> bool:
             return all(not isinstance(i, Var) and i.is_affine for _, i in eqn.op.index)
         case Map(fn="stop_gradient" | "barrier"):
             return True
+        case Map():
+            return is_expansion(eqn) or _is_true(eqn)
         case _:
             return False
+
+
+def is_expansion(eqn: Eqn) -> bool:
+    """True of where(p, a, a): `a` with the dims of `p`, along which it is constant."""
+    return isinstance(eqn.op, Map) and eqn.op.fn == "where" and eqn.op.args[1] == eqn.op.args[2]
+
+
+def _is_true(eqn: Eqn) -> bool:
+    """True of i == i, which `Builder.expand` makes to give a value a dim."""
+    same = isinstance(eqn.op, Map) and eqn.op.fn == "eq" and eqn.op.args[0] == eqn.op.args[1]
+    return same and eqn.op.args[0].type.dtype.is_integer
+
+
+def inputs(eqn: Eqn) -> tuple[Var, ...]:
+    """The operands that an equation's value depends on."""
+    if isinstance(eqn.op, Map) and is_expansion(eqn):
+        return eqn.op.args[1:2]
+    return tuple(dict.fromkeys(operands(eqn.op)))
 
 
 def move_cycles(nbytes: float, target: Target) -> float:

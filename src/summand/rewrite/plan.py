@@ -24,6 +24,7 @@ from summand.ir.nodes import (
     operands,
     with_operands,
 )
+from summand.rewrite.costs import inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ def reads_of(graph: Graph, stored: frozenset[Var], roots: tuple[Var, ...]) -> tu
 def _operands_of(graph: Graph, var: Var) -> tuple[Var, ...]:
     found = graph.definitions.get(var)
     if isinstance(found, Eqn):
-        return operands(found.op)
+        return inputs(found)
     if found is None or not isinstance(found.recur.op, Recur):
         return ()
     return operands(found.recur.op)

@@ -28,7 +28,7 @@ from summand.ir.nodes import (
     operands,
 )
 from summand.options import Target
-from summand.rewrite.costs import is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
 from summand.rewrite.plan import Graph, is_control
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
@@ -75,7 +75,7 @@ class _Choice:
         return Chosen(frozenset(self.hard), frozenset(self.soft - self.hard), self.price)
 
     def _equation(self, eqn: Eqn) -> None:
-        sources = dict.fromkeys(operands(eqn.op))
+        sources = inputs(eqn)
         below = max((self.depth.get(v, 0) for v in sources), default=0)
         price = point_cost(eqn) + sum(self.price.get(v, 0.0) for v in sources)
         for out in eqn.outs:
@@ -106,7 +106,7 @@ class _Choice:
         points = max((_points(r, out) for r in self.graph.readers.get(out, ())), default=0)
         extra = max(points - out.type.count, 0)
         recompute = slot_cycles(price * extra, out.type.dtype.bits, self.target)
-        return recompute > move_cycles(out.type.nbytes, self.target)
+        return recompute > move_cycles(out.type.nbytes, self.target) + STAGE
 
     # ---- reductions that need no memory
 

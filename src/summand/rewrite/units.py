@@ -24,7 +24,7 @@ from summand.ir.nodes import (
     Var,
     operands,
 )
-from summand.rewrite.costs import point_cost
+from summand.rewrite.costs import inputs, point_cost
 from summand.rewrite.plan import Graph, Inner, is_control
 
 Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
@@ -155,7 +155,7 @@ class _Walk:
                 for a in eqn.op.args:
                     self.value(a, point, inner)
             case _:
-                for v in operands(eqn.op):
+                for v in inputs(eqn):
                     self.value(v, at, points)
         self.slots += point_cost(eqn) * points
 

@@ -325,6 +325,8 @@ class Code:
         return self.const(op.value, var.type.dtype)
 
     def _map(self, op: Map, var: Var, at: At, guards: tuple[Guard, ...]) -> Ref:
+        if op.fn == "where" and op.args[1] == op.args[2]:
+            return self.value(op.args[1], at, guards)
         args = tuple(self.value(a, at, guards) for a in op.args)
         dtype = var.type.dtype
         if op.fn in ("stop_gradient", "barrier"):
