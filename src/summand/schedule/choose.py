@@ -41,6 +41,7 @@ SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nes
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 MOST_UNROLL = 64  # operations on accumulators in the innermost loop
+MOST_LINES = 200  # of code there
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
         t
         for t in range(1, 17)
         if (vectors % t == 0 or (lanes.get(last) and t <= 4 and t < vectors))
-        and (t * busy <= MOST_UNROLL or t == 1)
+        and ((t * busy <= MOST_UNROLL and t * choice.step_lines <= MOST_LINES) or t <= 1)
     ]
     good = [t for t in fits if t % copies == 0] or fits
     count = max(good) if vectors <= 16 or busy * max(good) <= MOST_UNROLL else 1

@@ -81,6 +81,27 @@ def store_cycles(kind: str, lanes: int) -> float:
             return 1.6 * lanes
 
 
+def code_lines(kind: str, lanes: int) -> float:
+    """Lines of LLVM text of one vector load or store."""
+    match kind:
+        case "splat" | "unit":
+            return 2.5
+        case "reverse" | "window":
+            return 5.0
+        case "chunk":
+            return 0.8 * lanes
+        case _:
+            return 3.0 * lanes
+
+
+SHORT = ("div", "sqrt", "rsqrt", "floor", "ceil", "round", "trunc")  # an instruction or two
+
+
+def _op_lines(fn: str) -> float:
+    flops = PRIMS[fn].flops
+    return 1.0 if flops <= 2 or fn in SHORT else 2.2 * flops
+
+
 def _has_fused_reader(facts: Facts, ref: int, readers: Sequence[Sequence[int]]) -> bool:
     """A product whose only reader adds it (a sum, an add, a sub) costs nothing: it is an FMA."""
     code = facts.nest.code
@@ -141,6 +162,8 @@ class Group:
     sums: float = 0.0  # accumulators and carried states
     hoisted: float = 0.0  # registers of vectors that stay for the whole tile
     epilogue: float = 0.0  # cycles once for each tile
+    step_lines: float = 0.0  # lines of code in a step
+    lines: float = 0.0  # lines of code once for each tile
 
 
 @dataclass(slots=True)
@@ -166,11 +189,13 @@ class Score:
     accumulators: int
     registers: float
     copies: int
+    lines: float  # of code, steps not unrolled
+    step_lines: float
 
 
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
-    slots = loads = sums = vectors = hoisted = epilogue = 0.0
+    slots = loads = sums = vectors = hoisted = epilogue = step_lines = lines = 0.0
     for dims, group in model.groups:
         n = 1
         for d in dims:
@@ -181,6 +206,8 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         vectors += n * group.vectors
         hoisted += n * group.hoisted
         epilogue += n * group.epilogue
+        step_lines += n * group.step_lines
+        lines += n * group.lines
     per_cycle = target.fma_per_cycle
     copies = 1
     chain = model.latency
@@ -195,7 +222,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
         cycles += chain + (copies - 1) * sums
-    return Score(cycles, int(sums), registers, copies)
+    return Score(cycles, int(sums), registers, copies, lines + step_lines, step_lines)
 
 
 def build_model(
@@ -287,10 +314,13 @@ class _Counter:
         deps = self.facts.deps[ref]
         group, repeat = self.group(deps)
         slots = operation_slots(self.facts, ref, self.readers) * self.wide(instr.dtype.bits)
+        if isinstance(instr, Apply) and slots:
+            self._lines(group, deps, _op_lines(instr.fn) * repeat)
         match instr:
             case Fold():
                 arg = self.facts.deps[instr.args[0]]
                 inner, often = self.group(arg)
+                self._lines(inner, arg, often * max(1, len(instr.combine.code)))
                 if frozenset(instr.dims) & self.looped:
                     inner.slots += slots * often
                     group.sums += repeat * len(instr.args) * self.wide(instr.dtype.bits)
@@ -309,6 +339,12 @@ class _Counter:
                 if slots and self._read_in_loop(ref):
                     group.hoisted += repeat
 
+    def _lines(self, group: Group, deps: frozenset[str], lines: float) -> None:
+        if deps & self.looped:
+            group.step_lines += lines
+        else:
+            group.lines += lines
+
     def _read_in_loop(self, ref: int) -> bool:
         return any(self.facts.deps[r] & self.looped for r in self.readers[ref]) or any(
             isinstance(self.facts.nest.code[r], Fold) for r in self.readers[ref]
@@ -326,6 +362,9 @@ class _Counter:
         if address_refs(access.at):
             cycles += 1.0
         shuffled = 1.0 if kind == "window" else 0.0
+        masked = 6.0 if access.guarded and access.ref not in self.packed else 0.0
+        lines = code_lines(kind, self.width) + masked
+        self._lines(group, self.facts.deps[access.ref], lines * repeat)
         if self.facts.deps[access.ref] & self.looped:
             group.loads += cycles * repeat
             group.slots += shuffled * repeat
@@ -342,6 +381,9 @@ class _Counter:
         kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
         cycles /= self.width if self.merged else 1
+        self._lines(
+            group, deps, code_lines(kind, self.width) * (2 if access.combines else 1) * repeat
+        )
         if access.combines:
             cycles += load_cycles(kind, self.width) + 1
         if access.guarded:

@@ -39,6 +39,7 @@ class Choice:
     accumulators: int = 0
     packed: tuple[int, ...] = ()
     steps: dict[str, int] = field(default_factory=dict)
+    step_lines: float = 1.0
     end_lanes: tuple[Piece, ...] = ()
 
     def step(self, dim: str) -> int:
@@ -130,7 +131,8 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
     best = full or sorted(found, key=lambda x: -_efficiency(x, facts.extents))[:4]
     best = best[:10]
     for dim in _reducible_lanes(facts, limits):
-        if facts.extents[dim] >= FEWEST_LANES * width // 16:
+        merges = bool(end_candidates(facts, limits, (Piece(dim, width),), width))
+        if facts.extents[dim] >= (width if merges else FEWEST_LANES * width // 16):
             best.append((Piece(dim, width),))
     if not best:
         for dim in _reducible_lanes(facts, limits):
@@ -307,7 +309,7 @@ def _best_tile(
         s = score(model, counts, target)
         if s.registers > target.registers and max(counts, default=1) > 1:
             continue
-        cycles = s.cycles * weigh.factor(counts)
+        cycles = s.cycles * weigh.factor(counts) * _long(s.lines)
         if cycles < least * (1 - 1e-9):
             best, least, won = counts, cycles, s
     rest = math.prod(
@@ -326,6 +328,7 @@ def _best_tile(
         won.accumulators,
         tuple(sorted(packed)),
         steps,
+        won.step_lines,
     )
 
 
@@ -353,13 +356,19 @@ def _with_end(
         lanes,
         (Piece(end, width),),
         unrolled,
-        number * one.cycles,
+        number * one.cycles * _long(one.lines),
         1,
         width,
         (),
         {piece.dim: width, end: width},
+        one.step_lines,
         (Piece(end, width),),
     )
+
+
+def _long(lines: float) -> float:
+    """A price for much code: it takes as long to compile as many runs."""
+    return 1 + lines / 8000 + max(0.0, lines - 300) / 1000
 
 
 class _Traffic:
