@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import pprint
 import sys
 import threading
 import time
@@ -35,6 +34,7 @@ from summand.ir.nodes import Program
 from summand.ir.text import text as program_text
 from summand.ir.verify import verify
 from summand.loops.nodes import Check, Module
+from summand.loops.text import text as loops_text
 from summand.options import Options, Target
 from summand.rewrite.checks import IndexCheck, insert_checks
 from summand.rewrite.drop_unused import drop_unused
@@ -187,7 +187,7 @@ def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log:
     module = lower_plan(fused, request.param_order, results, request.target, request.options)
     found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
     module = replace(module, checks=tuple(found))
-    log.stage("loops", began, True, lambda: pprint.pformat(module))
+    log.stage("loops", began, True, lambda: loops_text(module))
     return module
 
 
@@ -240,6 +240,17 @@ def _verified(stage: str, program: Program) -> None:
 # ---- what callers use
 
 
+def request(
+    program: Program,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    options: Options = DEFAULT,
+) -> Request:
+    """A compilation for this machine."""
+    orders = tuple(param_order), tuple(result_order)
+    return Request(program, *orders, options, machine.target())
+
+
 def compile(  # the stage's name, as in re.compile
     program: Program,
     param_order: Sequence[Order],
@@ -251,14 +262,14 @@ def compile(  # the stage's name, as in re.compile
     Orders are outermost first, dense; None lets the compiler choose a result's, which the
     executable's `result_dims` then tells. Results that the program checks are hidden.
     """
-    request = Request(program, tuple(param_order), tuple(result_order), options, machine.target())
-    key = request.key()
+    asked = request(program, param_order, result_order, options)
+    key = f"{asked.key()} {machine.cache_folder()}"
     with _LOCK:
         found = _LOADED.get(key)
         if found is not None:
             _LOADED.move_to_end(key)
             return found
-    executable = _from_disk(key) or _anew(request, key)
+    executable = _from_disk(asked.key()) or _anew(asked)
     with _LOCK:
         executable = _LOADED.setdefault(key, executable)
         while len(_LOADED) > KEEP:
@@ -274,7 +285,7 @@ def inspect(
     options: Options = DEFAULT,
 ) -> str:
     """The text of one of `STAGES` for a program; "log" is the time of each stage."""
-    request = Request(program, tuple(param_order), tuple(result_order), options, machine.target())
+    asked = request(program, param_order, result_order, options)
     log = Log(wanted=frozenset({stage}))
     if stage in ("llvm", "assembly", "log"):
         build(request, log)
@@ -312,7 +323,7 @@ def _from_disk(key: str) -> Executable | None:
         return None
 
 
-def _anew(request: Request, key: str) -> Executable:
+def _anew(request: Request) -> Executable:
     log = Log(frozenset(request.options.dump), _dumped())
     try:
         artifact = build(request, log)
@@ -325,7 +336,7 @@ def _anew(request: Request, key: str) -> Executable:
         ) from error
     if "log" in log.printed:
         print(f"---- log\n{log.text()}", file=sys.stderr)
-    cache.default().save(key, to_bytes(artifact))
+    cache.default().save(request.key(), to_bytes(artifact))
     return Executable(artifact, find=_foreign)
 
 
