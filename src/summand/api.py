@@ -136,7 +136,18 @@ class Jit(Generic[P, R]):
             return self.function(*args, **kwargs)
         leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
         key, buffers, dynamic = self._arguments(leaves)
-        interpreting = _interpreting.get()
+        traced, executable = self._entry(leaves, tree, key, buffers, dynamic)
+        return self._run(traced, executable, buffers, leaves, dynamic)
+
+    def _entry(
+        self,
+        leaves: Sequence[object],
+        tree: optree.PyTreeSpec,
+        key: Hashable,
+        buffers: Sequence[Buffer],
+        dynamic: Sequence[int],
+    ) -> tuple[Traced, Executable | None]:
+        """What these arguments' structure was traced and compiled to, now or before."""
         full_key = (tree, key)
         entry = self._entries.get(full_key)
         if entry is None:
@@ -144,10 +155,29 @@ class Jit(Generic[P, R]):
             entry = self._entries[full_key] = (traced, None)
         traced, executable = entry
         self._last = traced
-        if executable is None and not interpreting:
+        if _interpreting.get():
+            return traced, None
+        if executable is None:
             executable = _compiled(traced)
             self._entries[full_key] = (traced, executable)
-        return self._run(traced, None if interpreting else executable, buffers, leaves, dynamic)
+        return traced, executable
+
+    def compile(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Trace and compile for arguments of this structure, without running."""
+        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
+        key, buffers, dynamic = self._arguments(leaves)
+        self._entry(leaves, tree, key, buffers, dynamic)
+
+    def request(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[compiler.Request, list[np.ndarray]]:
+        """The compilation that these arguments ask for, and the arrays that it would run on."""
+        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
+        key, buffers, dynamic = self._arguments(leaves)
+        traced, _ = self._entry(leaves, tree, key, buffers, dynamic)
+        results = (None,) * len(traced.types)
+        request = compiler.request(traced.program, traced.orders, results)
+        return request, [b.array for b in (*buffers, *traced.captured)]
 
     def _arguments(self, leaves: Sequence[object]) -> tuple[Hashable, list[Buffer], list[int]]:
         """The signature, the numbers of array arguments, and which leaves they are."""

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,10 +27,19 @@ import llvmlite
 
 from summand.assemble import assemble
 from summand.codegen.cpu.module import emit, scratch_bytes
-from summand.errors import InternalError, SummandError
+from summand.errors import InternalError, Loc, SummandError
 from summand.ir.foreign import find
 from summand.ir.named import Named
-from summand.ir.nodes import Program
+from summand.ir.nodes import (
+    Cond,
+    Custom,
+    Group,
+    Program,
+    Recur,
+    ReduceAt,
+    Reindex,
+    While,
+)
 from summand.ir.text import text as program_text
 from summand.ir.verify import verify
 from summand.loops.nodes import Check, Module
@@ -113,7 +122,25 @@ class Request:
             repr((self.param_order, self.result_order)),
             repr(self.options),
             repr(self.target),
+            *(str(loc) for loc in _raising(self.program)),
         )
+
+
+def _raising(program: Program) -> Iterator[Loc | None]:
+    """Where the user wrote what may raise when it runs: messages in artifacts name the line."""
+    for eqn in program.eqns:
+        match eqn.op:
+            case Reindex(mode="raise") | ReduceAt(mode="raise") | Group():
+                yield eqn.loc
+            case Recur() | While():
+                yield from _raising(eqn.op.body)
+            case Cond():
+                yield from _raising(eqn.op.then)
+                yield from _raising(eqn.op.other)
+            case Custom():
+                yield from _raising(eqn.op.primal)
+            case _:
+                pass
 
 
 @dataclass(slots=True)
@@ -259,19 +286,20 @@ def compile(  # the stage's name, as in re.compile
 ) -> Executable:
     """The executable of a program whose arrays have their dims in the given orders.
 
-    Orders are outermost first, dense; None lets the compiler choose a result's, which the
-    executable's `result_dims` then tells. Results that the program checks are hidden.
+    Orders are outermost first, dense; None lets the compiler choose a result's, which its port in
+    `Executable.visible` then tells.
     """
     asked = request(program, param_order, result_order, options)
-    key = f"{asked.key()} {machine.cache_folder()}"
+    key = asked.key()
+    place = (key, machine.cache_folder())  # another folder is another, perhaps empty, cache
     with _LOCK:
-        found = _LOADED.get(key)
+        found = _LOADED.get(place)
         if found is not None:
-            _LOADED.move_to_end(key)
+            _LOADED.move_to_end(place)
             return found
-    executable = _from_disk(asked.key()) or _anew(asked)
+    executable = _from_disk(key) or _anew(asked, key)
     with _LOCK:
-        executable = _LOADED.setdefault(key, executable)
+        executable = _LOADED.setdefault(place, executable)
         while len(_LOADED) > KEEP:
             _LOADED.popitem(last=False)
     return executable
@@ -288,13 +316,13 @@ def inspect(
     asked = request(program, param_order, result_order, options)
     log = Log(wanted=frozenset({stage}))
     if stage in ("llvm", "assembly", "log"):
-        build(request, log)
+        build(asked, log)
     elif stage == "loops":
-        lowered(request, log)
+        lowered(asked, log)
     elif stage == "fused":
-        plan(request, check(request, rewrite(request, log), log)[0], log)
+        plan(asked, check(asked, rewrite(asked, log), log)[0], log)
     else:
-        check(request, rewrite(request, log), log)
+        check(asked, rewrite(asked, log), log)
     return log.text() if stage == "log" else log.texts[stage]
 
 
@@ -305,7 +333,7 @@ def forget() -> None:
 
 
 KEEP = 256  # executables in memory; those that a caller holds live on without
-_LOADED: OrderedDict[str, Executable] = OrderedDict()
+_LOADED: OrderedDict[tuple[str, Path], Executable] = OrderedDict()
 _LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: globals().update(_LOCK=threading.Lock()))
@@ -323,7 +351,7 @@ def _from_disk(key: str) -> Executable | None:
         return None
 
 
-def _anew(request: Request) -> Executable:
+def _anew(request: Request, key: str) -> Executable:
     log = Log(frozenset(request.options.dump), _dumped())
     try:
         artifact = build(request, log)
@@ -336,7 +364,7 @@ def _anew(request: Request) -> Executable:
         ) from error
     if "log" in log.printed:
         print(f"---- log\n{log.text()}", file=sys.stderr)
-    cache.default().save(request.key(), to_bytes(artifact))
+    cache.default().save(key, to_bytes(artifact))
     return Executable(artifact, find=_foreign)
 
 

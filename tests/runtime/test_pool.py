@@ -155,10 +155,11 @@ def test_signal_handler_may_call():
 
     def handler(number, frame):
         seen.append(executable.run([X])[0])
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     previous = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
             np.testing.assert_array_equal(executable.run([X])[0], X + 1)

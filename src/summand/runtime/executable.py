@@ -84,13 +84,16 @@ class Executable:
         """The ports of the results that are handed out."""
         return tuple(self.artifact.results[i] for i in self._visible)
 
-    def run_timed(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
-        """Run, and count the clock ticks of each launch (by its number in the program)."""
+    def run_timed(
+        self, inputs: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+        """Run; for each launch in the program, how often it ran and its clock ticks altogether."""
         call = self._new_call()
-        ticks = (ctypes.c_int64 * max(len(self.artifact.launches), 1))()
+        count = len(self.artifact.launches)
+        ticks = (ctypes.c_int64 * (2 * count + 1))()
         call.words[pool_code.CALL["ticks"]] = ctypes.addressof(ticks)
         results = self._execute(call, inputs)
-        return results, list(ticks)[: len(self.artifact.launches)]
+        return results, [(ticks[2 * k], ticks[2 * k + 1]) for k in range(count)]
 
     def _execute(
         self,

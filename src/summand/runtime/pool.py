@@ -29,6 +29,7 @@ from summand.runtime import jit, machine, pool_code
 
 SPIN_SECONDS = 100e-6  # a worker's wait before it sleeps; the gap between two calls from Python
 BREATH_SECONDS = 5e-3  # a looping program returns to Python about this often
+CALIBRATION_SECONDS = 0.02
 _CALIBRATION_TURNS = 2000
 
 FINISHED = -1  # what `run` returns at the end of a program
@@ -139,6 +140,13 @@ class Pool:
         with self._park:
             self._park.notify_all()
 
+    def seconds_of_a_tick(self) -> float:
+        """What one tick of `Executable.run_timed` is, measured."""
+        start, began = self._code.clock(), time.perf_counter()
+        time.sleep(CALIBRATION_SECONDS)
+        ticks, seconds = self._code.clock() - start, time.perf_counter() - began
+        return seconds / max(ticks, 1)
+
     def stop(self) -> None:
         """End the threads. The pool may be used again afterwards: it starts new ones."""
         with self._lock:
@@ -162,13 +170,14 @@ class _Native:
 
     def __init__(self, target: Target, family: str, futex: bool) -> None:
         text = pool_code.pool_text(family, futex)
-        names = ("run", "worker", "stop", "calibrate")
+        names = ("run", "worker", "stop", "calibrate", "clock")
         self.library = jit.load([jit.compile_object(text, target)], names)
         address, word = ctypes.c_void_p, ctypes.c_int64
         at = self.library.address
         self.run = ctypes.CFUNCTYPE(word, address, address)(at("run"))
         self.worker = ctypes.CFUNCTYPE(word, address, word, word)(at("worker"))
         self.stop = ctypes.CFUNCTYPE(None, address)(at("stop"))
+        self.clock = ctypes.CFUNCTYPE(word)(at("clock"))
         self.pause = _seconds_of_a_pause(ctypes.CFUNCTYPE(None, word)(at("calibrate")))
 
 
