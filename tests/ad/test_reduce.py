@@ -257,3 +257,48 @@ def test_interleave():
     assert out.type == array(u=5, c=2)
     (s,) = b.reduce(SUM, ["c"], b.map("mul", out, out))
     check(b.finish([s, out]))
+
+
+# ---- what cancels
+
+
+def selects(program):
+    return [e for e in program.eqns if getattr(getattr(e.op, "monoid", None), "arity", 1) > 1]
+
+
+def test_the_maximum_of_a_softmax_has_no_derivative():
+    b = Builder()
+    x, w, mask = b.param(array(i=3, k=20)), b.param(array(k=20)), b.param(array(i=3, k=20))
+    low = b.constant(float("-inf"), f64)
+    z = b.map("mul", b.map("sin", x), w)
+    z = b.map("where", b.map("gt", mask, b.constant(-1.0, f64)), z, low)
+    (m,) = b.reduce(MAX, ["k"], z)
+    e = b.map("exp", b.map("sub", z, m))
+    (s,) = b.reduce(SUM, ["k"], e)
+    p = b.map("div", e, s)
+    total = b.map("add", m, b.map("log", s))
+    program = b.finish([p, total])
+    assert not selects(check(program, wrt=[0, 1]))
+
+
+def test_a_maximum_that_matters_keeps_its_derivative():
+    b = Builder()
+    x = b.param(array(i=3, k=20))
+    (m,) = b.reduce(MAX, ["k"], x)
+    e = b.map("exp", b.map("sub", x, m))
+    (s,) = b.reduce(SUM, ["k"], e)
+    safe = b.map("add", s, b.constant(1e-3, f64))
+    program = b.finish([b.map("div", e, safe)])
+    assert selects(check(program))
+
+
+@pytest.mark.parametrize("misaligned", [False, True])
+def test_a_shifted_maximum_does_not_cancel(misaligned):
+    b = Builder()
+    x = b.param(array(i=3, k=20))
+    (m,) = b.reduce(MAX, ["k"], x)
+    other = b.reindex(m, {"i": parse("2 - i")}, {"i": 3}) if misaligned else m
+    e = b.map("exp", b.map("sub", x, other))
+    (s,) = b.reduce(SUM, ["k"], b.map("exp", b.map("sub", x, m)))
+    program = b.finish([b.map("div", e, s)])
+    assert bool(selects(check(program))) == misaligned

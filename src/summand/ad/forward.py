@@ -18,6 +18,7 @@ from summand.ad import control
 from summand.ad.cotangents import scaled
 from summand.ad.derivatives import Site, partials
 from summand.ad.folds import combine
+from summand.ad.invariance import cancelled
 from summand.ad.reverse import pull
 from summand.errors import DerivativeError, layout
 from summand.ir.builder import Builder
@@ -82,6 +83,7 @@ def push(
     env: dict[Var, Var] = dict(zip(program.params, args, strict=True))
     known: Tangents = {a: t for a, t in zip(args, tangents, strict=True) if t is not None}
     constants: dict[Var, Scalar] = {}
+    cut = cancelled(program, [True] * len(program.results))
     outer = b.loc
     for eqn in program.eqns:
         b.loc = eqn.loc
@@ -89,7 +91,8 @@ def push(
         outs = _push_custom(b, op, known) if isinstance(op, Custom) else None
         if outs is None:
             outs = b.emit(op, [o.type for o in eqn.outs])
-            _push(b, Eqn(outs, op, eqn.loc), known, constants)
+            if cut.isdisjoint(eqn.outs):
+                _push(b, Eqn(outs, op, eqn.loc), known, constants)
         if isinstance(op, Constant) and not isinstance(op.value, Table):
             constants[outs[0]] = op.value
         env.update(zip(eqn.outs, outs, strict=True))
