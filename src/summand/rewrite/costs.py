@@ -58,8 +58,10 @@ def is_expansion(eqn: Eqn) -> bool:
 
 def _is_true(eqn: Eqn) -> bool:
     """True of i == i, which `Builder.expand` makes to give a value a dim."""
-    same = isinstance(eqn.op, Map) and eqn.op.fn == "eq" and eqn.op.args[0] == eqn.op.args[1]
-    return same and eqn.op.args[0].type.dtype.is_integer
+    if not isinstance(eqn.op, Map) or eqn.op.fn != "eq":
+        return False
+    a, b = eqn.op.args
+    return a == b and a.type.dtype.is_integer
 
 
 def inputs(eqn: Eqn) -> tuple[Var, ...]:
@@ -73,7 +75,7 @@ def move_cycles(nbytes: float, target: Target) -> float:
     """Cycles to write some bytes and read them back, at the level of memory that they fit."""
     if nbytes <= target.l2 // 2:
         return nbytes / 24
-    if nbytes <= target.l3 // 2:
+    if nbytes <= target.l3 // 8:
         return nbytes / 10
     return 2 * nbytes / target.dram_bytes_per_cycle
 

@@ -16,6 +16,7 @@ from summand.ir.index import Form
 from summand.ir.nodes import (
     Eqn,
     Interleave,
+    Iota,
     Map,
     Recur,
     Reduce,
@@ -72,7 +73,7 @@ class Unit:
     @property
     def is_nest(self) -> bool:
         """Whether one plain nest computes it."""
-        return isinstance(self.eqn.op, Map | Reduce | Reindex)
+        return isinstance(self.eqn.op, Map | Reduce | Reindex | Iota)
 
 
 def product(sizes: object) -> int:
@@ -95,7 +96,7 @@ def unit_of(graph: Graph, is_stored: IsStored, eqn: Eqn, roots: tuple[Var, ...],
             return _recurrence(walk, eqn, eqn.op, roots, n)
         case ReduceAt():
             return _scatter(walk, eqn, eqn.op, roots, n)
-        case Map() | Reduce() | Reindex():
+        case Map() | Reduce() | Reindex() | Iota():
             walk.define(eqn, {d: Form.of(d) for d, _ in out}, product(s for _, s in out))
             folds = tuple(walk.folds)
             tileable = frozenset(out)

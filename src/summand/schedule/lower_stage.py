@@ -30,7 +30,8 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
         case ReduceAt() as op if eqn:
             return _scatter(task, eqn.outs, op)
         case Interleave() as op:
-            return tuple(_part(task, stage.roots[0], op, k) for k in range(len(op.parts)))
+            some = [k for k, part in enumerate(op.parts) if part.type.count]
+            return tuple(_part(task, stage.roots[0], op, k) for k in some)
         case Recur() if eqn:
             return lower_recur(task, eqn, stage, lower_stage)
         case _:
