@@ -15,6 +15,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from summand.dtypes import i32, u32, u64
+from summand.ir.fresh import Names
 from summand.ir.nodes import (
     SUM,
     Constant,
@@ -38,21 +39,24 @@ _GREATEST_POWER = 64  # constant exponents up to this become multiplications
 
 def expand(program: Program) -> Program:
     """Expand random bits, sorts, groups and powers, also inside bodies."""
-    new = _Expander(program)
+    return _expanded(program, Names(program))
+
+
+def _expanded(program: Program, names: Names) -> Program:
+    new = _Expander(program, names)
     for eqn in program.eqns:
         new.equation(eqn)
     return new.done(program)
 
 
 class _Expander(Rebuild):
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, names: Names) -> None:
         super().__init__(program)
+        self.names = names
         self.constants: dict[Var, int | float] = {}
-        self.names = {d for e in program.eqns for o in e.outs for d, _ in o.type.dims}
-        self.names |= {d for p in program.params for d, _ in p.type.dims}
 
     def equation(self, eqn: Eqn) -> None:
-        op = inside(eqn.op, expand)
+        op = inside(eqn.op, lambda inner: _expanded(inner, self.names))
         self.loc = eqn.loc
         match op:
             case RandomBits():
@@ -69,14 +73,6 @@ class _Expander(Rebuild):
                 self.copy(eqn, op)
                 if isinstance(op, Constant) and isinstance(op.value, int | float):
                     self.constants[eqn.out] = op.value
-
-    def fresh(self, dim: str) -> str:
-        """A new dim, named after another."""
-        number = 1
-        while f"{dim}#{number}" in self.names:
-            number += 1
-        self.names.add(f"{dim}#{number}")
-        return f"{dim}#{number}"
 
     # ---- random numbers
 
@@ -137,7 +133,7 @@ class _Expander(Rebuild):
         index = rank
         at = self.iota(dim, size)
         if out == dim:  # the new positions need a name that differs while both are there
-            spare = self.fresh(dim)
+            spare = self.names.fresh(dim)
             values, positions = self.placed(arg, rank, dim, spare, count)
             names = {spare: dim}
             return self.rename(values, names), self.rename(positions, names)
@@ -149,7 +145,7 @@ class _Expander(Rebuild):
 
     def rank(self, arg: Var, dim: str, descending: bool) -> Var:
         """How many elements come before each one: a stable order with NaN last."""
-        other_dim, size = self.fresh(dim), arg.type.sizes[dim]
+        other_dim, size = self.names.fresh(dim), arg.type.sizes[dim]
         other = self.rename(arg, {dim: other_dim})
         before = self.map("gt" if descending else "lt", other, arg)
         equal = self.map("eq", other, arg)
