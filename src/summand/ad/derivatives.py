@@ -52,6 +52,7 @@ class Partial:
 
     push: Linear
     pull: Linear
+    after: Linear | None = None  # the rest of `pull`, once dims that the argument lacks are summed
 
 
 def _both(scale: Linear) -> Partial:
@@ -86,8 +87,23 @@ def _where_second(s: Site, x: Var) -> Var:
     return s.map("where", s.args[0], s.number(0, x), x)
 
 
+def _div_first(s: Site, x: Var) -> Var:
+    below = s.args[1]
+    if below.type.names < x.type.names:  # few divisions and many products
+        return s.map("mul", x, s.map("div", s.number(1, below), below))
+    return s.map("div", x, below)
+
+
+def _times_quotient(s: Site, x: Var) -> Var:
+    return s.map("mul", x, s.out)
+
+
+def _over_divisor(s: Site, x: Var) -> Var:
+    return s.map("neg", s.map("div", x, s.args[1]))
+
+
 def _div_second(s: Site, x: Var) -> Var:
-    return s.map("neg", s.map("div", s.map("mul", x, s.out), s.args[1]))
+    return _over_divisor(s, _times_quotient(s, x))
 
 
 def _mod_second(s: Site, x: Var) -> Var:
@@ -249,7 +265,7 @@ DERIVATIVES: dict[str, tuple[Partial | None, ...]] = {
     "add": (_both(_same), _both(_same)),
     "sub": (_both(_same), _both(_minus)),
     "mul": (_times(lambda s: s.args[1]), _times(lambda s: s.args[0])),
-    "div": (_both(lambda s, x: s.map("div", x, s.args[1])), _both(_div_second)),
+    "div": (_both(_div_first), Partial(_div_second, _times_quotient, _over_divisor)),
     "mod": (_both(_same), _both(_mod_second)),
     "pow": (_both(_pow_base), _both(_pow_exponent)),
     "max": _selects_first("ge"),

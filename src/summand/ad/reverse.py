@@ -172,7 +172,8 @@ def _pull_map(tape: Tape, eqn: Eqn, op: Map) -> None:
         return
     for arg, partial in zip(op.args, partials(op.fn, len(op.args)), strict=True):
         if partial is not None and tape.wants(arg):
-            tape.add(arg, sum_to(b, partial.pull(site, ct), arg.type, sizes))
+            part = sum_to(b, partial.pull(site, ct), arg.type, sizes)
+            tape.add(arg, partial.after(site, part) if partial.after else part)
 
 
 def _pull_selected(tape: Tape, eqn: Eqn, op: Map, ct: Selected) -> None:
@@ -184,6 +185,7 @@ def _pull_selected(tape: Tape, eqn: Eqn, op: Map, ct: Selected) -> None:
     for arg, partial in zip(op.args, partials(op.fn, len(op.args)), strict=True):
         if partial is not None and tape.wants(arg):
             values = partial.pull(site, ct.values)
+            values = partial.after(site, values) if partial.after else values
             tape.add(arg, settle(tape.b, values, ct.at, arg.type, full))
 
 
