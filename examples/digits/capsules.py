@@ -164,13 +164,18 @@ DIMS: dict[str, tuple[Dim, ...]] = {
 
 
 def initial_weights(seed: int, features: int = 32, capsules: int = 8) -> dict[str, np.ndarray]:
-    """Seeded weights, each with its dims in the order of DIMS: normal; biases and betas zero."""
+    """Seeded weights, each with its dims in the order of DIMS.
+
+    The matrices of capsules begin near the identity, so that the first votes nearly agree.
+    """
     rng = np.random.default_rng(seed)
     sizes = {f: features, primary: capsules, caps1: capsules, caps2: capsules, label: CLASSES}
     scale = {"stem.W": math.sqrt(2 / 9), "primary.W": features**-0.5, "primary.A": features**-0.5}
     weights = {}
     for name, dims in DIMS.items():
         shape = [d.size or sizes.get(d, POSE) for d in dims]
-        spread = scale.get(name, 0.5) if name[-1] in "WA" else 0.0
+        spread = scale.get(name, 0.1) if name[-1] in "WA" else 0.0
         weights[name] = (spread * rng.standard_normal(shape)).astype(np.float32)
+        if dims[-2:] == (k, j):
+            weights[name] += np.eye(POSE, dtype=np.float32)
     return weights

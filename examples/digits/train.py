@@ -29,6 +29,7 @@ from . import report
 EPOCHS = 60
 BATCH = 48
 RATE = 0.01
+MARGIN = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,12 @@ def fresh(seed: int) -> Run:
     return Run(w, zero, {k: a.copy() for k, a in zero.items()}, seed=seed)
 
 
-def margin_at(progress: float) -> float:
-    """The margin of the spread loss grows from 0.2 to 0.9 in the first half of training."""
-    return min(0.9, 0.2 + 1.4 * progress)
+def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each image moved by -1, 0 or 1 pixels in both directions, zeros at the edge."""
+    size = images.shape[1]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    at = rng.choice(3, size=(len(images), 2), p=[0.25, 0.5, 0.25])
+    return np.stack([p[a : a + size, b : b + size] for p, (a, b) in zip(padded, at, strict=True)])
 
 
 def rate_at(progress: float) -> float:
@@ -183,8 +187,9 @@ def train(run: Run, data: Data, total: int, checkpoint: Path, console: Console) 
             for index in batches(data, run.seed, run.steps, total):
                 f = run.steps / total
                 started = time.perf_counter()
-                image, target = data.train_x[index], data.train_y[index]
-                value, hit = trainer.step(image, target, margin_at(f), rate_at(f))
+                rng = np.random.default_rng([run.seed, run.steps])
+                image, target = shifted(data.train_x[index], rng), data.train_y[index]
+                value, hit = trainer.step(image, target, MARGIN, rate_at(f))
                 numbers.step_times.append(time.perf_counter() - started)
                 run.steps += 1
                 if run.steps % per_epoch == 0 or run.steps == total:
