@@ -353,6 +353,7 @@ class Place:
     kind: Literal["param", "result", "arena", "constant"]
     number: int = 0  # of the parameter or result; byte offset in the arena
     data: bytes = b""  # of a constant
+    dims: tuple[tuple[str, int], ...] = field(default=(), compare=False)  # for explain: the layout
 
 
 @dataclass(frozen=True, slots=True)

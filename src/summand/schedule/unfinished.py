@@ -41,6 +41,7 @@ class Unfinished:
     kernels: list[Kernel] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
     kinds: dict[str, tuple[Kind, int]] = field(default_factory=dict)
+    dims: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     scheduled: bool = True
     _seen: dict[Kernel, tuple[tuple[int, ...], Scheduled]] = field(default_factory=dict)
     _launches: int = 0
@@ -65,7 +66,7 @@ class Unfinished:
         found = self._seen.get(key)
         if found is None:
             scheduled = schedule_kernel(key, self.target) if self.scheduled else Scheduled((key,))
-            numbers = tuple(self._emit(k, kernel.name) for k in scheduled.kernels)
+            numbers = tuple(self._emit(k, kernel) for k in scheduled.kernels)
             found = (numbers, scheduled)
             self._seen[key] = found
         numbers, scheduled = found
@@ -81,9 +82,11 @@ class Unfinished:
             for n, k in zip(numbers, scheduled.kernels, strict=True)
         ]
 
-    def _emit(self, kernel: Kernel, name: str) -> int:
+    def _emit(self, kernel: Kernel, origin: Kernel) -> int:
+        """Number a scheduled kernel; its own name tells which part of its origin it is."""
         number = len(self.kernels)
-        self.kernels.append(replace(kernel, name=f"k{number}_{name}"))
+        name = f"k{number}_{origin.name}{kernel.name}"
+        self.kernels.append(replace(kernel, name=name, note=origin.note))
         return number
 
     def finish(
@@ -102,7 +105,8 @@ class Unfinished:
             if kind == "arena" and name not in offsets:
                 continue  # never used
             where = offsets[name] if kind == "arena" else number
-            places.append(Place(name, memory.dtype, memory.size, kind, where, memory.data))
+            dims = self.dims.get(name, ())
+            places.append(Place(name, memory.dtype, memory.size, kind, where, memory.data, dims))
         return Module(
             tuple(self.kernels), tuple(steps), tuple(places), tuple(params), tuple(results), arena
         )

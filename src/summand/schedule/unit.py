@@ -7,13 +7,28 @@ A `cond` becomes a `Branch` and a `while` a `Repeat` around the steps of units o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from summand.dtypes import bf16
 from summand.errors import InternalError
-from summand.ir.nodes import Call, Cond, Constant, Eqn, Program, Table, Var, While, operands
+from summand.ir.nodes import (
+    Call,
+    Cond,
+    Constant,
+    Eqn,
+    Map,
+    Op,
+    Program,
+    Recur,
+    Reduce,
+    ReduceAt,
+    Table,
+    Var,
+    While,
+    operands,
+)
 from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
 from summand.rewrite.fuse import fuse
 from summand.rewrite.layout import choose_orders
@@ -135,6 +150,7 @@ class Unit:
         sizes = var.type.sizes
         dims = tuple((d, sizes[d]) for d in self.orders[var])
         self.storage[var] = Storage.dense(buffer, var.type.dtype, dims)
+        self.module.dims[buffer] = dims
 
     def _temporary(self, graph: Graph, var: Var) -> str:
         name = f"{self.prefix}v{var.id}"
@@ -149,7 +165,11 @@ class Unit:
         launched = lower_cluster(
             graph, cluster, self.storage, self.orders, tiles, self.module.memory
         )
-        return [s for kernel, buffers in launched for s in self.module.launch(kernel, buffers)]
+        note = _note(graph, cluster)
+        steps: list[Step] = []
+        for kernel, buffers in launched:
+            steps += self.module.launch(replace(kernel, note=note), buffers)
+        return steps
 
     # ---- control flow
 
@@ -220,6 +240,30 @@ class Unit:
         to = Storage.dense(buffer, var.type.dtype, tuple((d, sizes[d]) for d in order))
         kernel, buffers = transposing_kernel(graph, var, source, to, self.module.memory)
         return self.module.launch(kernel, buffers)
+
+
+def _operation(op: Op) -> str:
+    """An equation's name, and the dims that it folds."""
+    match op:
+        case Map():
+            return op.fn
+        case Reduce() | ReduceAt():
+            return f"{op.monoid.name}{{{','.join(op.dims)}}}"
+        case Recur():
+            return f"recur{{{','.join(op.over)}}}"
+        case _:
+            return type(op).__name__.lower()
+
+
+def _note(graph: Graph, cluster: Cluster) -> str:
+    """What a cluster computes, for people: its equations, and the user's lines that wrote them."""
+    parts = []
+    for root in cluster.roots:
+        eqn = graph.eqn(root)
+        if eqn is not None and eqn.outs[0] == root:
+            where = f" at {eqn.loc}" if eqn.loc else ""
+            parts.append(f"{root} = {_operation(eqn.op)}{where}")
+    return "; ".join(parts)
 
 
 def constant_bytes(op: Constant, var: Var) -> bytes:
