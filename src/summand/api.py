@@ -14,10 +14,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, cast
 
 import numpy as np
-import optree
 
 from summand import compiler
 from summand.dtypes import complex128, f64
@@ -26,10 +25,11 @@ from summand.ir import interp
 from summand.ir.named import Named
 from summand.ir.nodes import Program, Type
 from summand.lang import trace
-from summand.lang.array import Array, Dim, not_an_array, wrap
+from summand.lang.array import Array, Index, is_array, not_an_array, wrap
 from summand.lang.describe import message, source_row
 from summand.lang.graph import Buffer, Node, Sized, placeholder, serial_now
 from summand.lang.location import here
+from summand.lang.pytree import Structure, flatten, unflatten, unflatten_call
 from summand.lang.rename import canonical
 from summand.lang.signature import argument_names
 from summand.lang.trace import extract, is_tracing, not_concrete, tracing
@@ -97,7 +97,7 @@ class Traced:
     back: dict[str, str]
     orders: tuple[Order, ...]
     captured: tuple[Buffer, ...]
-    tree: optree.PyTreeSpec
+    tree: Structure
     outs: tuple[Out, ...]
     types: tuple[Type, ...]
 
@@ -111,15 +111,12 @@ class Out:
     constant: object = None
 
 
-class _Tags:
-    """Small numbers for type, memory order and weakness; comparing them is cheap."""
+_tags: dict[tuple[Type, Order], int] = {}  # small numbers, which are cheap to compare
 
-    known: dict[Hashable, int] = {}
 
-    @classmethod
-    def of(cls, type_: Type, order: Order) -> int:
-        """The tag of a buffer."""
-        return cls.known.setdefault((type_, order), len(cls.known))
+def _tag(type_: Type, order: Order) -> int:
+    """The number that stands for a type and a memory order."""
+    return _tags.setdefault((type_, order), len(_tags))
 
 
 class Jit(Generic[P, R]):
@@ -132,9 +129,10 @@ class Jit(Generic[P, R]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run on arrays; inside another trace, a part of that."""
         if is_tracing():
             return self.function(*args, **kwargs)
-        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
+        leaves, tree = flatten((args, kwargs), none_is_leaf=True)
         key, buffers, dynamic = self._arguments(leaves)
         traced, executable = self._entry(leaves, tree, key, buffers, dynamic)
         return self._run(traced, executable, buffers, leaves, dynamic)
@@ -142,29 +140,39 @@ class Jit(Generic[P, R]):
     def _entry(
         self,
         leaves: Sequence[object],
-        tree: optree.PyTreeSpec,
+        tree: Structure,
         key: Hashable,
         buffers: Sequence[Buffer],
         dynamic: Sequence[int],
     ) -> tuple[Traced, Executable | None]:
         """What these arguments' structure was traced and compiled to, now or before."""
-        full_key = (tree, key)
-        entry = self._entries.get(full_key)
-        if entry is None:
-            traced = self._trace(leaves, tree, dynamic, buffers)
-            entry = self._entries[full_key] = (traced, None)
-        traced, executable = entry
-        self._last = traced
+        traced, executable = self._traced(leaves, tree, key, buffers, dynamic)
         if _interpreting.get():
             return traced, None
         if executable is None:
             executable = _compiled(traced)
-            self._entries[full_key] = (traced, executable)
+            self._entries[tree, key] = (traced, executable)
         return traced, executable
+
+    def _traced(
+        self,
+        leaves: Sequence[object],
+        tree: optree.PyTreeSpec,
+        key: Hashable,
+        buffers: Sequence[Buffer],
+        dynamic: Sequence[int],
+    ) -> tuple[Traced, Executable | None]:
+        """The same, but nothing is compiled that was not before."""
+        entry = self._entries.get((tree, key))
+        if entry is None:
+            entry = self._trace(leaves, tree, dynamic, buffers), None
+            self._entries[tree, key] = entry
+        self._last = entry[0]
+        return entry
 
     def compile(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Trace and compile for arguments of this structure, without running."""
-        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
+        leaves, tree = flatten((args, kwargs), none_is_leaf=True)
         key, buffers, dynamic = self._arguments(leaves)
         self._entry(leaves, tree, key, buffers, dynamic)
 
@@ -172,9 +180,9 @@ class Jit(Generic[P, R]):
         self, *args: P.args, **kwargs: P.kwargs
     ) -> tuple[compiler.Request, list[np.ndarray]]:
         """The compilation that these arguments ask for, and the arrays that it would run on."""
-        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
+        leaves, tree = flatten((args, kwargs), none_is_leaf=True)
         key, buffers, dynamic = self._arguments(leaves)
-        traced, _ = self._entry(leaves, tree, key, buffers, dynamic)
+        traced, _ = self._traced(leaves, tree, key, buffers, dynamic)
         results = (None,) * len(traced.types)
         request = compiler.request(traced.program, traced.orders, results)
         return request, [b.array for b in (*buffers, *traced.captured)]
@@ -186,20 +194,20 @@ class Jit(Generic[P, R]):
         dynamic: list[int] = []
         pending: list[Sized] = []
         for leaf in leaves:
-            if isinstance(leaf, Array) and not isinstance(leaf, Dim):
+            if is_array(leaf):
                 sized = leaf.sized("jit argument")
                 if sized.buffer is None:
                     pending.append(sized)
         if pending:
             trace.evaluate(pending)
         for number, leaf in enumerate(leaves):
-            if isinstance(leaf, Array) and not isinstance(leaf, Dim):
+            if is_array(leaf):
                 sized = leaf.sized("jit argument")
                 buffer = sized.buffer
                 if buffer is None:
                     raise not_concrete("the argument of a compiled function", sized, here())
                 if buffer.tag < 0:
-                    buffer.tag = _Tags.of(sized.type, buffer.order)
+                    buffer.tag = _tag(sized.type, buffer.order)
                 parts.append((buffer.tag, sized.weak))
             elif isinstance(leaf, (float, complex)):
                 complex_ = isinstance(leaf, complex)
@@ -215,7 +223,7 @@ class Jit(Generic[P, R]):
     def _trace(
         self,
         leaves: Sequence[object],
-        tree: optree.PyTreeSpec,
+        tree: Structure,
         dynamic: Sequence[int],
         buffers: Sequence[Buffer],
     ) -> Traced:
@@ -227,9 +235,9 @@ class Jit(Generic[P, R]):
             value = _input(leaves[number], labels[number])
             inputs.append(value)
             given[number] = wrap(value)
-        args, kwargs = optree.tree_unflatten(tree, given)
+        args, kwargs = unflatten_call(tree, given)
         with tracing():
-            out = self.function(*args, **kwargs)
+            out = cast("Callable[..., object]", self.function)(*args, **kwargs)
         return trace_outputs(out, inputs, buffers, start)
 
     def _run(
@@ -266,8 +274,7 @@ class Jit(Generic[P, R]):
                     outs.append(leaves[dynamic[out.number]])
                 case _:
                     outs.append(out.constant)
-        result: R = optree.tree_unflatten(traced.tree, outs)  # type: ignore[assignment]
-        return result
+        return cast("R", unflatten(traced.tree, outs))
 
     def inspect(self, stage: str = "fused", *args: P.args, **kwargs: P.kwargs) -> str:
         """The text of one stage of compilation: "traced", "fused", "loops", "llvm", "log", …
@@ -293,6 +300,8 @@ def _compiled(traced: Traced) -> Executable | None:
 
 def _static(leaf: object) -> Hashable:
     """An argument that takes part in the signature by its value."""
+    if isinstance(leaf, Index):
+        return ("index", leaf.form)
     if isinstance(leaf, np.ndarray):
         raise not_an_array(leaf)
     try:
@@ -316,12 +325,12 @@ def trace_outputs(
     out: object, inputs: Sequence[Sized], buffers: Sequence[Buffer], start: int
 ) -> Traced:
     """The program from inputs to what a function returned; `start` is the serial when it began."""
-    leaves, tree = optree.tree_flatten(out, none_is_leaf=True)
+    leaves, tree = flatten(out, none_is_leaf=True)
     numbers = {(v.node.serial, v.out): i for i, v in enumerate(inputs)}
     wanted: dict[tuple[int, int], Sized] = {}
     outs: list[Out] = []
     for leaf in leaves:
-        if not isinstance(leaf, Array) or isinstance(leaf, Dim):
+        if not is_array(leaf):
             outs.append(Out("constant", constant=leaf))
             continue
         value = leaf.sized("jit result")

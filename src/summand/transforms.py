@@ -2,8 +2,8 @@
 
     sm.grad(loss)(w, x)         d loss / d w, with w's dims
 
-A transform traces its function into a Program, hands it to `ad`, and puts the program that comes back
-into the lazy graph. So the result is an ordinary expression, and transforms nest in any order.
+A transform traces its function into a Program, hands it to `ad`, and puts the program that comes
+back into the lazy graph. So the result is an ordinary expression, and transforms nest in any order.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
-
-import optree
 
 from summand import ad
 from summand.errors import ArgumentError, DerivativeError, DimError, InternalError, Loc
 from summand.ir.index import Form
 from summand.ir.nodes import Program, Type
 from summand.lang import keys
-from summand.lang.array import Array, Dim, operand, wrap
+from summand.lang.array import Dim, is_array, operand, wrap
 from summand.lang.batch import replay_with
 from summand.lang.describe import Names, message, ordered, row, source_row
 from summand.lang.elementwise import convert, elementwise, iota
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, constant, placeholder
 from summand.lang.location import here
+from summand.lang.pytree import (
+    Structure,
+    flatten,
+    leaves_of,
+    unflatten,
+    unflatten_call,
+    unflatten_tuple,
+)
 from summand.lang.reindex import reindex
 from summand.lang.signature import argument_names
 from summand.lang.trace import extract, tracing
@@ -46,7 +51,7 @@ class Linear:
     program: Program
     values: tuple[Sized, ...]
     count: int
-    tree: optree.PyTreeSpec
+    tree: Structure
     aux: Tree
 
     @property
@@ -66,7 +71,7 @@ def linearise(
     argnums: Sequence[int],
     has_aux: bool,
     name: str,
-) -> tuple[Linear, optree.PyTreeSpec]:
+) -> tuple[Linear, Structure]:
     """Trace a function of the leaves of `args[argnums]`."""
     loc = here()
     for number in argnums:
@@ -74,13 +79,13 @@ def linearise(
             what = f"{name} by argument {number}, but {len(args)} are given"
             raise ArgumentError(message(what, source_row(loc), "Pass it by position."))
     chosen = tuple(args[n] for n in argnums)
-    leaves, tree = optree.tree_flatten(chosen)
+    leaves, tree = flatten(chosen)
     labels = _labels(function, args, argnums)
     values = [_differentiable(leaf, name, loc) for leaf in leaves]
     inputs = [
         placeholder(v.type, label, v.weak, v.loc) for v, label in zip(values, labels, strict=True)
     ]
-    packed = optree.tree_unflatten(tree, [wrap(i) for i in inputs])
+    packed = unflatten_tuple(tree, [wrap(i) for i in inputs])
     given = list(args)
     for number, tracked in zip(argnums, packed, strict=True):
         given[number] = tracked
@@ -92,7 +97,7 @@ def linearise(
             what = f"{name} with has_aux=True needs a function that returns (result, aux)"
             raise ArgumentError(message(what, source_row(loc), "Return a pair."))
         out, aux = out
-    outs, out_tree = optree.tree_flatten(out)
+    outs, out_tree = flatten(out)
     sized = [force(operand(o), name, loc) for o in outs]
     main = extract(sized, inputs)
     linear = Linear(
@@ -111,25 +116,25 @@ def _labels(
     """The names of the leaves of the chosen arguments."""
     labels: list[str] = []
     for number in argnums:
-        leaves = optree.tree_leaves(args[number])
+        leaves = leaves_of(args[number])
         marked: list[Tree] = [None] * len(args)
         marked[number] = args[number]
-        _, whole = optree.tree_flatten((tuple(marked), {}))
+        _, whole = flatten((tuple(marked), {}))
         labels += argument_names(function, whole, len(leaves))
     return labels
 
 
 def _released(aux: Tree, inputs: Sequence[Sized], values: Sequence[Sized]) -> Tree:
     """Auxiliary results in terms of the real arguments in place of the placeholders."""
-    leaves, tree = optree.tree_flatten(aux, none_is_leaf=True)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, Array) and not isinstance(leaf, Dim)]
+    leaves, tree = flatten(aux, none_is_leaf=True)
+    arrays = [leaf for leaf in leaves if is_array(leaf)]
     sized = [a.sized("aux") for a in arrays]
     extracted = extract(sized, inputs)
     outs = replay_with(extracted.program, (*values, *extracted.captured))
     real = iter(wrap(o) for o in outs)
-    return optree.tree_unflatten(
+    return unflatten(
         tree,
-        [next(real) if isinstance(x, Array) and not isinstance(x, Dim) else x for x in leaves],
+        [next(real) if is_array(x) else x for x in leaves],
     )
 
 
@@ -164,9 +169,9 @@ def value_and_grad(
         program = ad.vjp(linear.program, linear.wrt)
         seed = constant(1, linear.program.results[0].type.dtype)
         value, *grads = replay_with(program, (*linear.values, seed))
-        packed = optree.tree_unflatten(tree, [wrap(g) for g in grads])
+        packed = unflatten_tuple(tree, [wrap(g) for g in grads])
         gradient = packed[0] if isinstance(argnums, int) else packed
-        result = optree.tree_unflatten(linear.tree, [wrap(value)])
+        result = unflatten(linear.tree, [wrap(value)])
         return ((result, linear.aux) if has_aux else result), gradient
 
     return differentiated
@@ -218,16 +223,16 @@ def vjp(function: Callable[..., Tree], *primals: Tree, has_aux: bool = False) ->
     results = replay_with(linear.program, linear.values)
 
     def pull(cotangents: Tree) -> Tree:
-        given, given_tree = optree.tree_flatten(cotangents)
+        given, given_tree = flatten(cotangents)
         if given_tree != linear.tree:
             what = f"a cotangent has the form {given_tree}, the result {linear.tree}"
             raise ArgumentError(message(what, source_row(here()), "Pass one like the result."))
         pairs = zip(given, linear.program.results, strict=True)
         seeds = [_like(c, r.type, "cotangent") for c, r in pairs if r.type.dtype.is_inexact]
         outs = replay_with(program, (*linear.values, *seeds))[len(results) :]
-        return optree.tree_unflatten(tree, [wrap(o) for o in outs])
+        return unflatten(tree, [wrap(o) for o in outs])
 
-    out = optree.tree_unflatten(linear.tree, [wrap(r) for r in results])
+    out = unflatten(linear.tree, [wrap(r) for r in results])
     return (out, pull, linear.aux) if has_aux else (out, pull)
 
 
@@ -255,15 +260,15 @@ def jvp(
     Tangents with further dims give the result's tangent those dims.
     """
     linear, tree = linearise(function, tuple(primals), {}, range(len(primals)), False, "jvp")
-    given, given_tree = optree.tree_flatten(tuple(tangents))
+    given, given_tree = flatten(tuple(tangents))
     if given_tree != tree:
         what = f"tangents have the form {given_tree}, the primals {tree}"
         raise ArgumentError(message(what, source_row(here()), "Pass tangents like the primals."))
     params = linear.program.params
     seeds = [_like(t, params[i].type, "tangent") for i, t in enumerate(given)]
     results, pushed = _push(linear, seeds)
-    out = optree.tree_unflatten(linear.tree, [wrap(r) for r in results])
-    return out, optree.tree_unflatten(linear.tree, [wrap(t) for t in pushed])
+    out = unflatten(linear.tree, [wrap(r) for r in results])
+    return out, unflatten(linear.tree, [wrap(t) for t in pushed])
 
 
 def _push(linear: Linear, seeds: Sequence[Sized]) -> tuple[list[Sized], list[Sized]]:
@@ -307,8 +312,8 @@ def jacobian(
         rows = []
         for number in range(len(linear.program.results)):
             parts = [wrap(c[number]) for c in columns]
-            rows.append(optree.tree_unflatten(tree, parts)[0])
-        return optree.tree_unflatten(linear.tree, rows)
+            rows.append(unflatten_tuple(tree, parts)[0])
+        return unflatten(linear.tree, rows)
 
     return differentiated
 
@@ -367,30 +372,26 @@ def vmap(function: Callable[..., Tree], over: Dim) -> Callable[..., Tree]:
 
     @functools.wraps(function)
     def mapped(*args: Tree, **kwargs: Tree) -> Tree:
-        leaves, tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
-        arrays = [x.sized("vmap") for x in leaves if _is_array(x)]
+        leaves, tree = flatten((args, kwargs), none_is_leaf=True)
+        arrays = [x.sized("vmap") for x in leaves if is_array(x)]
         if all(over.key not in a.dims for a in arrays):
             what = f"vmap over {over.name}, but no argument has that dim"
             rows = [row(a, Names([*a.dims, over.key]), here()) for a in arrays]
             raise DimError(message(what, [*rows, *source_row(here())], ""))
         inputs = [placeholder(_without(a.type, over.key), "", a.weak, a.loc) for a in arrays]
         hidden = iter(wrap(i) for i in inputs)
-        given = [next(hidden) if _is_array(x) else x for x in leaves]
-        inner_args, inner_kwargs = optree.tree_unflatten(tree, given)
+        given = [next(hidden) if is_array(x) else x for x in leaves]
+        inner_args, inner_kwargs = unflatten_call(tree, given)
         with tracing():
             out = function(*inner_args, **inner_kwargs)
-        outs, out_tree = optree.tree_flatten(out, none_is_leaf=True)
-        sized = [x.sized("vmap") for x in outs if _is_array(x)]
+        outs, out_tree = flatten(out, none_is_leaf=True)
+        sized = [x.sized("vmap") for x in outs if is_array(x)]
         extracted = extract(sized, inputs)
         real = iter(replay_with(extracted.program, (*arrays, *extracted.captured)))
-        results = [wrap(next(real)) if _is_array(x) else x for x in outs]
-        return optree.tree_unflatten(out_tree, results)
+        results = [wrap(next(real)) if is_array(x) else x for x in outs]
+        return unflatten(out_tree, results)
 
     return mapped
-
-
-def _is_array(x: object) -> TypeGuard[Array]:
-    return isinstance(x, Array) and not isinstance(x, Dim)
 
 
 def _without(type_: Type, dim: str) -> Type:

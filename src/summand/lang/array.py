@@ -11,7 +11,7 @@ An `Index` is an Array of integers, and a `Dim` is an Index, so each goes wherev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 
@@ -24,12 +24,12 @@ from summand.lang.data import from_storage, to_dtype, to_storage
 from summand.lang.describe import Names, message, ordered, source_row
 from summand.lang.elementwise import convert, elementwise, form_value, weak_scalar
 from summand.lang.fold import check_integer, check_mode
-from summand.lang.graph import Buffer, Sized, leaf
+from summand.lang.graph import Sized, leaf
 from summand.lang.location import here
+from summand.lang.look import axes, looked_at, numbers, shown
 from summand.lang.power import power
 from summand.lang.reindex import STRICT, Edge, Place, reindex, unknown_dim
-from summand.lang.trace import evaluate, first_placeholder, not_concrete
-from summand.lang.unsized import Unsized, Value, force, sizes_of
+from summand.lang.unsized import Value, force
 
 Number = bool | int | float | complex
 
@@ -124,10 +124,9 @@ class Array:
         The dims may be left out where there is at most one. bf16 comes as float32.
         """
         sized = self.sized("numpy()")
-        order = _axes(sized, dims)
-        buffer = _looked_at("numpy()", sized, order)
-        axes = [buffer.order.index(d) for d in order]
-        return from_storage(buffer.array.transpose(axes), sized.dtype)
+        order = axes(sized, [d.key if isinstance(d, Dim) else d for d in dims])
+        buffer = looked_at("numpy()", sized, order)
+        return numbers(buffer, order, sized.dtype)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         out = self.numpy()
@@ -146,10 +145,10 @@ class Array:
             shown = names.type(sized.dtype, ordered(sized.type.dims))
             header = f"{what} needs an array without dims, not {shown}"
             advice = f"Reduce or select first: sm.sum[{names[sized.dims[0]]}](a)."
-            if what == "bool()" and not sized.type.count == 1:
+            if what == "bool()":
                 advice = "Use sm.any[...] or sm.all[...]; to choose by element, sm.where."
-            raise TraceError(message(header, source_row(here()), advice))
-        buffer = _looked_at(what, sized, ())
+            raise DimError(message(header, source_row(here()), advice))
+        buffer = looked_at(what, sized, ())
         out: Number = from_storage(buffer.array, sized.dtype).item()
         return out
 
@@ -177,7 +176,7 @@ class Array:
         raise _unordered("iteration")
 
     def __repr__(self) -> str:
-        return shown(self)
+        return shown(self.value)
 
     def __format__(self, spec: str) -> str:
         return format(self._scalar("format()"), spec) if spec else repr(self)
@@ -397,7 +396,7 @@ class Dim(Index):
     def __ne__(self, other: object) -> bool:  # type: ignore[override]
         return not self == other
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.key)
 
     def __bool__(self) -> bool:
@@ -436,6 +435,11 @@ def wrap(value: Value) -> Array:
 def apply(fn: str, *args: object) -> Array:
     """An elementwise operation on anything that is a number or an array."""
     return Array(elementwise(fn, *[operand(a) for a in args]))
+
+
+def is_array(x: object) -> TypeGuard[Array]:
+    """True for an array of numbers; false for dims and index expressions, which are constants."""
+    return isinstance(x, Array) and not isinstance(x, Index)
 
 
 def _is_operand(x: object) -> bool:
@@ -548,63 +552,6 @@ def _unordered(what: str) -> TraceError:
     header = f"{what} of an array is not defined: its dims have no order"
     advice = "Read sizes from a.sizes[k]; for NumPy's view say a.numpy(i, k)."
     return TraceError(message(header, source_row(here()), advice))
-
-
-# ---- looking at values
-
-
-def _axes(value: Sized, dims: Sequence[Dim]) -> tuple[str, ...]:
-    """The keys of the axes that the user asked for."""
-    names = Names([*value.dims, *(d.key for d in dims if isinstance(d, Dim))])
-    order = tuple(d.key for d in dims if isinstance(d, Dim))
-    if not dims and len(value.dims) <= 1:
-        return value.dims
-    if sorted(order) == sorted(value.dims) and len(order) == len(dims):
-        return order
-    sizes = names.type(value.dtype, ordered(value.type.dims))
-    listed = names.list(d for d, _ in ordered(value.type.dims))
-    if not dims:
-        what = f"an ndarray has an order of dims, {sizes} has none"
-    else:
-        what = f"numpy({', '.join(names[d] for d in order)}) does not name each dim of {sizes} once"
-    raise DimError(message(what, source_row(here()), names.advice(f"Write a.numpy({listed}).")))
-
-
-def _looked_at(what: str, value: Sized, order: tuple[str, ...]) -> Buffer:
-    if value.buffer is None:
-        traced = first_placeholder((value,))
-        if traced is not None:
-            raise not_concrete(what, traced, here())
-        evaluate((value,), (order,))
-    buffer = value.buffer
-    if buffer is None:
-        raise not_concrete(what, value, here())
-    return buffer
-
-
-_SHOWN = 1000  # elements up to which repr shows numbers; more is abridged by NumPy
-
-
-def shown(array: Array) -> str:
-    """The text of an array: type, then numbers where they are to be had."""
-    value = array.value
-    names = Names(value.dims)
-    if isinstance(value, Unsized):
-        known = sizes_of(value, "repr", here())
-        if any(d not in known for d in value.dims):
-            sizes = [(d, known.get(d)) for d in sorted(value.dims, key=keys.by_name)]
-            return f"Array {names.type(value.dtype, sizes)}, sizes not known yet"
-    sized = array.sized("repr")
-    pairs = ordered(sized.type.dims)
-    head = f"Array {names.type(sized.dtype, pairs)}"
-    if sized.buffer is None and first_placeholder((sized,)) is not None:
-        return f"{head}, traced"
-    order = tuple(d for d, _ in pairs)
-    buffer = _looked_at("repr", sized, order)
-    axes = [buffer.order.index(d) for d in order]
-    numbers = from_storage(buffer.array.transpose(axes), sized.dtype)
-    text = np.array2string(numbers, threshold=_SHOWN)
-    return f"{head}\n{text}" if pairs else f"{head} {text}"
 
 
 def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Array:

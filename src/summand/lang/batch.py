@@ -2,9 +2,9 @@
 
     y{i} = mul a{i} b{i}     a also has n     ->     y{i,n} = mul a{i,n} b{i}
 
-Most equations take further dims as they are. Control flow that depends on numbers does not: a `cond`
-on a batched condition computes both branches, a `while` runs until the last element has ended.
-This is what `vmap`, `jacobian` and tangents with further dims are made of.
+Most equations take further dims as they are. Control flow that depends on numbers does not: a
+`cond` on a batched condition computes both branches, a `while` runs until the last element has
+ended. This is what `vmap`, `jacobian` and tangents with further dims are made of.
 """
 
 from __future__ import annotations

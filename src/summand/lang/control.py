@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import optree
-
 from summand.dtypes import bool_
 from summand.errors import ArgumentError, DimError, Loc
 from summand.ir.nodes import Cond, Program, Var, While
@@ -22,6 +20,7 @@ from summand.lang.elementwise import common, convert, truth
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
+from summand.lang.pytree import flatten, unflatten
 from summand.lang.trace import Extracted, extract, tracing, with_captured
 from summand.lang.unsized import force
 
@@ -41,7 +40,7 @@ def cond(
     predicate = _scalar_pred(pred, "cond", loc)
     start = serial_now()
     with tracing():
-        outs = [optree.tree_flatten(f(*args)) for f in (then, other)]
+        outs = [flatten(f(*args)) for f in (then, other)]
     (leaves, tree), (others, other_tree) = outs
     if tree != other_tree:
         what = f"the branches of cond return {tree} and {other_tree}"
@@ -55,7 +54,7 @@ def cond(
         return Cond(test, programs[0], programs[1], values)
 
     results = emit(op, (predicate, *captured), types, loc)
-    return optree.tree_unflatten(tree, [wrap(r) for r in results])
+    return unflatten(tree, [wrap(r) for r in results])
 
 
 def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init: Tree) -> Tree:
@@ -64,14 +63,14 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
     The state is a pytree; its dims and types are those that body keeps.
     """
     loc = here()
-    leaves, tree = optree.tree_flatten(init)
+    leaves, tree = flatten(init)
     state = [_sized(leaf) for leaf in leaves]
     for _ in range(ROUNDS):
         start = serial_now()
         inner = [placeholder(s.type, "state", s.weak, loc) for s in state]
-        packed = optree.tree_unflatten(tree, [wrap(i) for i in inner])
+        packed = unflatten(tree, [wrap(i) for i in inner])
         with tracing():
-            new, new_tree = optree.tree_flatten(body(packed))
+            new, new_tree = flatten(body(packed))
             again = _scalar_pred(test(packed), "while_loop", loc)
         if new_tree != tree:
             what = f"the body of while_loop returns {new_tree}, but the state is {tree}"
@@ -81,7 +80,7 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
         if all(same):
             outs = [p[1] for p in pairs]
             parts = [extract(r, inner, since=start) for r in ([again], outs)]
-            return optree.tree_unflatten(tree, _loop(state, parts, loc))
+            return unflatten(tree, _loop(state, parts, loc))
         state = [p[0] for p in pairs]
     what = "the dims of the state of while_loop keep growing"
     raise ArgumentError(message(what, source_row(loc), "Keep the same dims in every round."))

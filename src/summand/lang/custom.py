@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Generic, ParamSpec, TypeVar
-
-import optree
+from typing import Generic, ParamSpec, TypeVar, cast
 
 from summand.errors import ArgumentError, DimError
 from summand.ir.builder import Builder
 from summand.ir.nodes import Custom, Program, Type
-from summand.lang.array import Array, Dim, operand, wrap
+from summand.lang.array import is_array, operand, wrap
 from summand.lang.describe import Names, message, ordered, source_row
 from summand.lang.elementwise import convert
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, constant, emit, placeholder, serial_now
 from summand.lang.location import here
+from summand.lang.pytree import Structure, flatten, leaves_of, unflatten, unflatten_call
 from summand.lang.trace import Extracted, extract, tracing, with_captured
 from summand.lang.unsized import force
 
@@ -32,16 +31,12 @@ R = TypeVar("R")
 Tree = object
 
 
-def _is_array(x: object) -> bool:
-    return isinstance(x, Array) and not isinstance(x, Dim)
-
-
 class _Call:
     """One call: the arrays among its arguments, and how to put others in their place."""
 
     def __init__(self, args: object, kwargs: object) -> None:
-        self.leaves, self.tree = optree.tree_flatten((args, kwargs), none_is_leaf=True)
-        self.places = [i for i, x in enumerate(self.leaves) if _is_array(x)]
+        self.leaves, self.tree = flatten((args, kwargs), none_is_leaf=True)
+        self.places = [i for i, x in enumerate(self.leaves) if is_array(x)]
         self.values = [force(operand(self.leaves[i]), "argument", here()) for i in self.places]
 
     def placeholders(self) -> list[Sized]:
@@ -53,7 +48,7 @@ class _Call:
         given = list(self.leaves)
         for place, value in zip(self.places, inputs, strict=True):
             given[place] = wrap(value)
-        args, kwargs = optree.tree_unflatten(self.tree, given)
+        args, kwargs = unflatten_call(self.tree, given)
         with tracing():
             return function(*args, **kwargs)
 
@@ -66,19 +61,18 @@ def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
         call = _Call(args, kwargs)
         start = serial_now()
         inputs = call.placeholders()
-        outs, tree = optree.tree_flatten(call.run(function, inputs))
+        outs, tree = flatten(call.run(function, inputs))
         results = [force(operand(o), "checkpoint", here()) for o in outs]
         found = extract(results, inputs, since=start)
         values = [*call.values, *found.captured]
         types = [r.type for r in found.program.results]
         made = emit(lambda *v: Custom(found.program, None, None, v), values, types)
-        packed: R = optree.tree_unflatten(tree, [wrap(m) for m in made])  # type: ignore[assignment]
-        return packed
+        return cast("R", unflatten(tree, [wrap(m) for m in made]))
 
     return recomputed
 
 
-class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
+class custom_vjp(Generic[P, R]):
     """A function with a reverse derivative of the user's own.
 
     defvjp(forward, backward): forward takes the arguments and gives (result, residuals); backward
@@ -102,6 +96,7 @@ class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
         self.backward = backward
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result; its derivative is the one given by `defvjp`."""
         if self.forward is None or self.backward is None:
             what = f"{getattr(self.function, '__name__', 'the function')} has no derivative yet"
             advice = "Call f.defvjp(forward, backward) after its definition."
@@ -115,19 +110,18 @@ class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
         programs = _with_captured(primal, forward, backward, captured, count, len(residuals))
         values = [*call.values, *captured]
         made = emit(lambda *v: Custom(*programs, v), values, shape)
-        packed: R = optree.tree_unflatten(tree, [wrap(m) for m in made])  # type: ignore[assignment]
-        return packed
+        return cast("R", unflatten(tree, [wrap(m) for m in made]))
 
-    def _primal(self, call: _Call) -> tuple[Extracted, optree.PyTreeSpec, list[Type]]:
+    def _primal(self, call: _Call) -> tuple[Extracted, Structure, list[Type]]:
         start = serial_now()
         inputs = call.placeholders()
-        outs, tree = optree.tree_flatten(call.run(self.function, inputs))
+        outs, tree = flatten(call.run(self.function, inputs))
         results = [force(operand(o), "custom_vjp", here()) for o in outs]
         return extract(results, inputs, since=start), tree, [r.type for r in results]
 
     def _forward(
         self, call: _Call, shape: Sequence[Type]
-    ) -> tuple[Extracted, list[Sized], optree.PyTreeSpec]:
+    ) -> tuple[Extracted, list[Sized], Structure]:
         assert self.forward is not None
         start = serial_now()
         inputs = call.placeholders()
@@ -135,8 +129,8 @@ class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
         if not isinstance(pair, tuple) or len(pair) != 2:
             what = "the forward function of custom_vjp does not return (result, residuals)"
             raise ArgumentError(message(what, source_row(here()), "Return a pair."))
-        outs = [force(operand(o), "custom_vjp", here()) for o in optree.tree_leaves(pair[0])]
-        saved, tree = optree.tree_flatten(pair[1])
+        outs = [force(operand(o), "custom_vjp", here()) for o in leaves_of(pair[0])]
+        saved, tree = flatten(pair[1])
         residuals = [force(operand(s), "custom_vjp", here()) for s in saved]
         if len(outs) != len(shape):
             what = f"forward gives {len(outs)} results, the function {len(shape)}"
@@ -148,9 +142,9 @@ class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
         self,
         call: _Call,
         shape: Sequence[Type],
-        tree: optree.PyTreeSpec,
+        tree: Structure,
         residuals: Sequence[Sized],
-        residual_tree: optree.PyTreeSpec,
+        residual_tree: Structure,
     ) -> Extracted:
         assert self.backward is not None
         start = serial_now()
@@ -158,10 +152,10 @@ class custom_vjp(Generic[P, R]):  # noqa: N801 (a decorator)
         cotangents = [placeholder(t, "cotangent") for t in shape]
         with tracing():
             given = self.backward(
-                optree.tree_unflatten(residual_tree, [wrap(s) for s in saved]),
-                optree.tree_unflatten(tree, [wrap(c) for c in cotangents]),
+                unflatten(residual_tree, [wrap(s) for s in saved]),
+                unflatten(tree, [wrap(c) for c in cotangents]),
             )
-        leaves = optree.tree_leaves(given, none_is_leaf=True)
+        leaves = leaves_of(given, none_is_leaf=True)
         if len(leaves) == len(call.leaves):
             leaves = [leaves[i] for i in call.places]
         if len(leaves) != len(call.values):

@@ -50,7 +50,7 @@ def _default(array: np.ndarray, source: DType) -> DType:
     if source is dtypes.complex128:
         return dtypes.complex64
     if source is dtypes.i64 and array.size:
-        small = -(2**31) <= int(array.min()) and int(array.max()) < 2**31
+        small = int(array.min()) >= -(2**31) and int(array.max()) < 2**31
         return dtypes.i32 if small else source
     return dtypes.i32 if source is dtypes.i64 else source
 

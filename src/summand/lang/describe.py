@@ -1,7 +1,7 @@
 """How values and dims are shown in messages: `x: f32{i=128, k=64}   model.py:12`.
 
-Two dims spelled alike are told apart by the line that made them: `k@model.py:3`, `k@model.py:9`, and
-where that is one line, by the run of it: `k@In[4]:1 (run 1)`.
+Two dims spelled alike are told apart by the line that made them: `k@model.py:3`, `k@model.py:9`,
+and where that is one line, by the run of it: `k@In[4]:1 (run 1)`.
 """
 
 from __future__ import annotations

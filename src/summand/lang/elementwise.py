@@ -3,8 +3,8 @@
     x{f32, i} * n{i32, k}   ->   mul(x, convert n)   f32{i, k}
     x{f32, i} * 2           ->   2 is an f32 here: Python numbers are weak, as in JAX
 
-A weak value takes the type that it meets if that can hold its kind; among weak values only, bool, int,
-float and complex numbers meet at i32, f32 and complex64.
+A weak value takes the type that it meets if that can hold its kind; among weak values only, bool,
+int, float and complex numbers meet at i32, f32 and complex64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,26 @@ from summand.lang.unsized import Sizes, Unsized, Value, combine, force, settle
 
 _KIND_RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
 _FLOAT_ONLY = frozenset(
-    "div exp expm1 log log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh erf atan2".split()
+    [
+        "div",
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "erf",
+        "atan2",
+    ]
 )
 _ROUNDING = frozenset(("floor", "ceil", "round", "trunc"))
 _TESTS = frozenset(("isnan", "isinf", "isfinite"))

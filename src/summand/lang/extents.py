@@ -181,7 +181,7 @@ def check_read(read: ReadRange, sizes: Mapping[str, int]) -> None:
     """Prove a read in range; reads whose sizes are not all known are left for later."""
     merged = {**sizes, **dict(read.bound)}
     if any(d not in merged for d in read.form.dims):
-        zeros = {d: 1 for d in read.form.dims}
+        zeros = dict.fromkeys(read.form.dims, 1)
         if read.size > 0 and read.form.range({**zeros, **merged_positive(merged)})[0] < 0:
             raise out_of_range(read, {**zeros, **merged})
         return

@@ -1,7 +1,7 @@
 """Elementwise functions: `sm.exp(x)`, `sm.where(p, a, b)`, `sm.minimum(a, b)`, …
 
-Operands are arrays, dims and Python numbers; the result has the union of their dims. Integers become
-f32 where a function is of floats. Corner cases are NumPy's.
+Operands are arrays, dims and Python numbers; the result has the union of their dims. Integers
+become f32 where a function is of floats. Corner cases are NumPy's.
 """
 
 from __future__ import annotations

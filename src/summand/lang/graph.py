@@ -2,8 +2,8 @@
 
     y = sm.exp(x)   ->   Node(Map("exp", (%0,)), args=(x,), types=(f32{k},))
 
-A node's op is an equation of the tensor IR in which `Var(i)` stands for the node's i-th argument and
-dims are keys (`lang/keys.py`). A node without an op is data, or a placeholder of a trace. An
+A node's op is an equation of the tensor IR in which `Var(i)` stands for the node's i-th argument
+and dims are keys (`lang/keys.py`). A node without an op is data, or a placeholder of a trace. An
 evaluated value keeps its buffer, and forgets how it was made.
 """
 
@@ -38,7 +38,7 @@ class Buffer:
 
 
 class Node:
-    """One equation of the graph. `serial` grows with time, so a node is younger than its arguments."""
+    """One equation of the graph. `serial` grows with time: a node is younger than its arguments."""
 
     __slots__ = ("args", "buffers", "label", "loc", "op", "serial", "types")
 

@@ -12,9 +12,8 @@ from functools import lru_cache
 
 from summand.dtypes import DType, bool_, i32
 from summand.ir.builder import Builder
+from summand.ir.nodes import NAMED, Scalar, Type, Var, identity_of
 from summand.ir.nodes import Monoid as MonoidNode
-from summand.ir.nodes import Scalar, Type, Var, identity_of
-from summand.ir.nodes import NAMED
 
 LAST_POSITION = 2**31 - 1  # the identity's position in argmax: later than every other
 

@@ -4,17 +4,15 @@
 
 `step` is run on a state that can only be read at shifted places; it is written for whole arrays and
 traced as such. Then the equations that depend on the state become the body, at one position
-(`lang/slices.py`); everything else is computed outside, for all positions at once, and passed in as a
-slice. Dims, sizes and type of the state follow from init and step, by repeating the trace until they
-stay (twice is usual).
+(`lang/slices.py`); everything else is computed outside, for all positions at once, and passed in as
+a slice. Dims, sizes and type of the state follow from init and step, by repeating the trace until
+they stay (twice is usual).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-import optree
 
 from summand.dtypes import DType
 from summand.errors import DimError, Loc, RecurrenceError
@@ -29,6 +27,7 @@ from summand.lang.extents import Known, ambiguous
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder
 from summand.lang.location import here
+from summand.lang.pytree import Structure, flatten, leaves_of, unflatten
 from summand.lang.slices import body_at
 from summand.lang.trace import tracing
 from summand.lang.unsized import Sizes, Unsized, Value, force, settle
@@ -158,7 +157,7 @@ def recur(step: Callable[..., Tree], *, over: Dim | Sequence[Dim], init: Tree) -
         forced = [force(o, "recur", loc) for o in _sized_over(outs, dims, sizes)]
         found = [_grown(s, o, dims) for s, o in zip(states, forced, strict=True)]
         if found == states:
-            return optree.tree_unflatten(tree, _built(log, leaves, forced, dims, sizes, loc))
+            return unflatten(tree, _built(log, leaves, forced, dims, sizes, loc))
         states = found
     what = "the dims of a state keep growing: each step adds new ones"
     raise RecurrenceError(message(what, source_row(loc), "Use the same dims in every step."))
@@ -175,16 +174,16 @@ def _over(over: Dim | Sequence[Dim], loc: Loc | None) -> tuple[str, ...]:
 Init = Callable[..., object] | Value
 
 
-def _init_leaves(init: Tree, over: tuple[str, ...]) -> tuple[list[Init], optree.PyTreeSpec]:
+def _init_leaves(init: Tree, over: tuple[str, ...]) -> tuple[list[Init], Structure]:
     """The leaves of init; one function of the position may give the whole tree."""
-    leaves, tree = optree.tree_flatten(init)
+    leaves, tree = flatten(init)
     if not (callable(init) and tree.is_leaf()):
         return [leaf if callable(leaf) else operand(leaf) for leaf in leaves], tree
     positions = [wrap(form_value(Form.of(d))) for d in over]
-    shape = optree.tree_structure(init(*positions))
+    shape = flatten(init(*positions))[1]
 
     def part(number: int) -> Callable[..., object]:
-        return lambda *at: optree.tree_leaves(init(*at))[number]
+        return lambda *at: leaves_of(init(*at))[number]
 
     return [part(i) for i in range(shape.num_leaves)], shape
 
@@ -206,12 +205,12 @@ def _guess(leaf: Init, over: tuple[str, ...], loc: Loc | None) -> StateType:
     return StateType(value.dtype, value.weak, dims)
 
 
-def _run(step: Callable[..., Tree], log: ReadLog, tree: optree.PyTreeSpec) -> list[Value]:
+def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value]:
     """One trace of the step."""
     proxies = [State(log, i) for i in range(len(log.states))]
     with tracing():
-        out = step(optree.tree_unflatten(tree, proxies))
-    leaves, found = optree.tree_flatten(out)
+        out = step(unflatten(tree, proxies))
+    leaves, found = flatten(out)
     if found != tree:
         what = f"step returns {found}, but the state is {tree}"
         advice = "Return new values for the whole state, in the form of init."

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
-from summand.dtypes import DType, bool_, f32, f64, i64, u64
+from summand.dtypes import bool_, f32, f64, i64, u64
 from summand.errors import ArgumentError, DimError, DTypeError
 from summand.ir.index import Form
 from summand.ir.nodes import ALL, ANY, MAX, MIN, PROD, SUM
@@ -59,6 +59,7 @@ class Reduction:
         return BoundReduction(self, reduced_dims(self.name, dims))
 
     def __call__(self, *args: object) -> Array:
+        """Refuse: which dims?"""
         raise _without_dims(self.name)
 
     def __repr__(self) -> str:
@@ -99,6 +100,7 @@ class BoundReduction:
 
 
 def places_of(at: At, mode: str, sizes: Mapping[Dim, int] | None) -> Places:
+    """What `at=`, `mode=` and `sizes=` say."""
     if not at or not all(isinstance(d, Dim) for d in at):
         what = "at= maps new dims to their indices"
         raise ArgumentError(message(what, source_row(here()), "Write at={a: idx}."))
@@ -150,6 +152,7 @@ class Derived:
         return lambda e: wrap(self.run(keys_of, operand(e)))
 
     def __call__(self, *args: object) -> Array:
+        """Refuse: which dims?"""
         raise _without_dims(self.name)
 
     def __repr__(self) -> str:
@@ -240,6 +243,7 @@ class ArgReduction:
         return lambda e: self._run(found, operand(e))
 
     def __call__(self, *args: object) -> Array:
+        """Refuse: which dims?"""
         raise _without_dims(self.name)
 
     def _run(self, dims: tuple[str, ...], value: Value) -> tuple[Array, ...]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-import optree
+from summand.lang.pytree import Structure, paths
 
 
-def argument_names(
-    function: Callable[..., object], tree: optree.PyTreeSpec, count: int
-) -> list[str]:
+def argument_names(function: Callable[..., object], tree: Structure, count: int) -> list[str]:
     """A name for each leaf of (args, kwargs)."""
     try:
         parameters = [p.name for p in inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):
         parameters = []
-    paths = optree.treespec_paths(tree)
-    return [_name(path, parameters) for path in paths] if len(paths) == count else [""] * count
+    found = paths(tree)
+    return [_name(path, parameters) for path in found] if len(found) == count else [""] * count
 
 
 def _name(path: tuple[object, ...], parameters: list[str]) -> str:

@@ -1,9 +1,10 @@
 """The body of a recurrence: equations over whole arrays, turned into those at one position.
 
-    %2{t,s} = mul a{t,s} h'{t,s}      ->      %2{s} = mul a{s} h'{s}         a is passed as its slice
+    %2{t,s} = mul a{t,s} h'{t,s}     ->     %2{s} = mul a{s} h'{s}     a is passed as its slice
 
-Every equation that depends on the state must work position by position: elementwise along the `over`
-dims, free to do anything along others. One that mixes positions of its own state is an error.
+Every equation that depends on the state must work position by position: elementwise along the
+`over` dims, free to do anything along others. One that mixes positions of its own state is an
+error.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def body_at(
     kept: list[Sized] = []
     later: list[tuple[Var, Sized]] = []
     for param, value in zip(program.params[len(reads) :], extracted.captured, strict=True):
-        if isinstance(value.node.op, Iota) and value.node.op.dim in over:
-            later.append((param, value))
-        elif isinstance(value.node.op, Constant) and not value.type.dims:
+        if (isinstance(value.node.op, Iota) and value.node.op.dim in over) or (
+            isinstance(value.node.op, Constant) and not value.type.dims
+        ):
             later.append((param, value))
         else:
             slicer.env[param] = slicer.b.param(slicer.sliced(param.type))

@@ -22,7 +22,7 @@ from summand.lang.graph import Buffer, Node, Sized, emit
 from summand.lang.location import here
 from summand.lang.rename import Renamer, canonical
 
-# Runs a canonical program on arrays whose axes are named; an order for each result, or None for any.
+# Runs a canonical program on arrays whose axes are named; with an order for each result, or None.
 Evaluator = Callable[
     [Program, Sequence[Buffer], Sequence[tuple[str, ...] | None]], Sequence[Buffer]
 ]
@@ -113,7 +113,7 @@ def _concrete(value: Sized) -> bool:
 def _postorder(
     results: Sequence[Sized], given: set[Value], oldest: int, since: int | None, data: bool
 ) -> list[Node]:
-    """Nodes that may be inside, arguments first. Older nodes than every input cannot depend on one."""
+    """Nodes that may be inside, arguments first. One older than every input depends on none."""
     horizon = 0 if data else oldest if since is None else min(oldest, since)
     order: list[Node] = []
     done: set[int] = set()
@@ -205,7 +205,7 @@ def with_captured(extracted: Extracted, captured: Sequence[Sized], inputs: int) 
 def evaluate(
     values: Sequence[Sized], orders: Sequence[tuple[str, ...] | None] | None = None
 ) -> None:
-    """Compute values and keep their numbers. `orders` asks for a memory order of a result's dims."""
+    """Compute values and keep their numbers. `orders` asks for memory orders of the results."""
     asked = orders or [None] * len(values)
     wanted: dict[Value, tuple[Sized, tuple[str, ...] | None]] = {}
     for value, order in zip(values, asked, strict=True):

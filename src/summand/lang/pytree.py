@@ -1,0 +1,47 @@
+"""Pytrees, by optree, with types that say no more than is known.
+
+flatten({"w": w, "b": (b, 2)})  ->  [b, 2, w], structure        unflatten puts leaves back
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias, cast
+
+import optree
+
+Structure: TypeAlias = optree.PyTreeSpec
+
+
+def flatten(tree: object, none_is_leaf: bool = False) -> tuple[list[object], Structure]:
+    """The leaves, and the structure that holds them."""
+    leaves, structure = optree.tree_flatten(cast("Any", tree), none_is_leaf=none_is_leaf)
+    return list(leaves), structure
+
+
+def leaves_of(tree: object, none_is_leaf: bool = False) -> list[object]:
+    """The leaves alone."""
+    return flatten(tree, none_is_leaf)[0]
+
+
+def unflatten(structure: Structure, leaves: Iterable[object]) -> object:
+    """The tree of this structure with these leaves."""
+    return optree.tree_unflatten(structure, cast("Any", leaves))
+
+
+def unflatten_tuple(structure: Structure, leaves: Iterable[object]) -> tuple[object, ...]:
+    """The tree, where it is known to be a tuple."""
+    return cast("tuple[object, ...]", unflatten(structure, leaves))
+
+
+def unflatten_call(
+    structure: Structure, leaves: Iterable[object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """The (args, kwargs) of a call."""
+    args, kwargs = cast("Any", unflatten(structure, leaves))
+    return args, kwargs
+
+
+def paths(structure: Structure) -> list[tuple[object, ...]]:
+    """Where each leaf lies: (0, 'w') for the w of the first element."""
+    return [tuple(p) for p in optree.treespec_paths(structure)]
