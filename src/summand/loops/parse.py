@@ -272,9 +272,11 @@ def _address(offset: str, guards: str | None) -> Address:
 
 
 def _offset(source: str) -> tuple[Form, tuple[tuple[Ref, int], ...]]:
-    found = re.findall(r" \+ (-?\d+)\*%(\d+)", source)
-    form = re.sub(r" \+ -?\d+\*%\d+", "", source)
-    return index.parse(form), tuple((int(ref), int(factor)) for factor, ref in found)
+    terms = source.split(" + ")
+    computed = [m for t in terms if (m := re.fullmatch(r"(-?\d+)\*%(\d+)", t))]
+    affine = [t for t in terms if not re.fullmatch(r"-?\d+\*%\d+", t)]
+    dynamic = tuple((int(m.group(2)), int(m.group(1))) for m in computed)
+    return index.parse(" + ".join(affine) or "0"), dynamic
 
 
 def _guards(source: str) -> tuple[Guard, ...]:

@@ -213,7 +213,8 @@ def _address(at: Address) -> str:
 
 
 def _offset(form: Form, dynamic: Sequence[tuple[Ref, int]]) -> str:
-    return str(form) + "".join(f" + {factor}*%{ref}" for ref, factor in dynamic)
+    affine = [] if dynamic and form == Form() else [str(form)]
+    return " + ".join([*affine, *(f"{factor}*%{ref}" for ref, factor in dynamic)])
 
 
 def _guard(guard: Guard) -> str:
