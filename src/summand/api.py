@@ -157,7 +157,7 @@ class Jit(Generic[P, R]):
     def _traced(
         self,
         leaves: Sequence[object],
-        tree: optree.PyTreeSpec,
+        tree: Structure,
         key: Hashable,
         buffers: Sequence[Buffer],
         dynamic: Sequence[int],
@@ -363,7 +363,7 @@ def jit(function: Callable[P, R]) -> Jit[P, R]:
     """Compile a function: traced once for each structure of its arguments, run as one program.
 
     Arrays (in any pytree) and Python floats are traced; integers, bools, strings, dims, functions
-    and other hashable values are constants of the program, and a new value makes a new one. What the
+    and other hashable values are constants of the program: a new value makes a new one. What the
     function reads from outside is captured as it is at the first call.
     """
     return Jit(function)
