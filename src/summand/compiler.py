@@ -44,6 +44,7 @@ from summand.ir.text import text as program_text
 from summand.ir.verify import verify
 from summand.loops.nodes import Check, Module
 from summand.loops.text import text as loops_text
+from summand.loops.verify_module import verify_module
 from summand.options import Options, Target
 from summand.rewrite.checks import IndexCheck, insert_checks
 from summand.rewrite.drop_unused import drop_unused
@@ -215,6 +216,8 @@ def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log:
     found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
     module = replace(module, checks=tuple(found))
     log.stage("loops", began, True, lambda: loops_text(module))
+    if request.options.verify:
+        verify_module(module)
     return module
 
 

@@ -2,8 +2,8 @@
 
 The oracle of code generation and of schedule moves, and their sanitizer: every touched address is
 checked, scratch starts as garbage in each task, and two tasks may not meet in one element.
-Schedules are ignored. Fast enough for tests only, though a nest is evaluated over its whole box at once
-(`loops/nest.py`).
+Schedules are ignored. Fast enough for tests only, though a nest is evaluated over its whole box at
+once (`loops/nest.py`).
 """
 
 from __future__ import annotations

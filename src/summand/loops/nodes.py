@@ -13,7 +13,8 @@ over dims, plus terms that are values (gathers). Order, layout and memory are al
           store m[i] = 1
 
 A nest without a `Schedule` means its plain loops; a schedule never changes what is computed, only
-the order and the registers. A dim of an access is bound by the grid, by a `Loop`, a `Let` or the nest itself.
+the order and the registers. A dim of an access is bound by the grid, by a `Loop`, a `Let` or the
+nest itself.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ Instr = Const | Position | Load | Apply | Fold | Part | Carry | Last | Arg
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """buffer[at] = value, or buffer[at] = combine(buffer[at], value) where `combine` names a scalar op.
+    """buffer[at] = value, or combine(buffer[at], value) where `combine` names a scalar op.
 
     Runs for every point of the dims that the address and the value depend on (reduced ones
     included: such a store runs inside the reduction). Where a guard fails, nothing is stored.
@@ -202,8 +203,8 @@ class Schedule:
     lanes: the pieces whose product is one vector ((co,4),(j,4) is 4 of co × 4 of j); empty: scalar.
     tile: pieces of not-reduced dims held in registers together, counted in units of the lanes.
     unroll: pieces unrolled inside the innermost loop (of reduced dims, or of any dim in a map).
-    loops: every dim that is still looped, outer first; reduced dims last. Steps follow from the pieces.
-    end_lanes: the lanes after the reduction, where they differ (the result is transposed or merged).
+    loops: every dim that is still looped, outer first; reduced dims last. Steps follow from pieces.
+    end_lanes: the lanes after the reduction, where they differ (the result is transposed, merged).
     copies: how many sets of accumulators take turns (to hide latency).
     streaming: stores bypass the cache. prefetch: elements ahead, per buffer, in the innermost loop.
     """
@@ -260,7 +261,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Let:
-    """Within `body`, `dim` is the value of clip(form, lo, hi): the origin of a tile or of a window."""
+    """Within `body`, `dim` is the value of clip(form, lo, hi): the origin of a tile or window."""
 
     dim: str
     form: Form
