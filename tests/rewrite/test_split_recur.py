@@ -124,6 +124,22 @@ def test_a_small_output_of_a_large_state_stays_inside():
     assert len(loops(new)[0].body.results) == 2
 
 
+def test_a_value_that_is_stored_anyway_is_not_stored_twice():
+    """h = a·h + x: the reverse loop stores one cotangent, for both a and x."""
+    body = Builder()
+    s, a, x = body.param(array(n=3)), body.param(array(n=3)), body.param(array(n=3))
+    body.param(Type(i32))
+    inner = body.finish([body.map("add", body.map("mul", s, a), x)])
+    b = Builder()
+    a, x, s0 = b.param(array(n=3, t=5)), b.param(array(n=3, t=5)), b.param(array(n=3))
+    op = Recur(("t",), (True,), (5,), (Read(0, (1,)),), (s0,), (a, x), inner)
+    program = drop_unused(vjp(b.finish(b.emit(op, [array(n=3, t=5)])), (0, 1)))
+    new = drop_unused(split_recur(program))
+    assert_same_results(program, new)
+    back = loops(new)[1]
+    assert back.keep == ("none", "all")
+
+
 @given(programs(kinds=("recurrence", "fold", "binary", "unary", "reindex", "gather")))
 @settings(max_examples=60, deadline=None, database=None)
 def test_random_programs(program):

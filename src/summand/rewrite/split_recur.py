@@ -144,11 +144,12 @@ def _cut(body: _Body, hoisted: frozenset[Var]) -> _Cut:
     keep = op.keep or ("all",) * len(op.body.results)
     read = {r.state for r in op.reads}
     kept = [n for n in range(len(keep)) if n in read or keep[n] != "all"]
+    loop = body.needed([op.body.results[n] for n in kept], hoisted)
+    kept += [n for n in range(len(keep)) if n not in kept and op.body.results[n] in loop]
     stored = {op.body.results[n] for n in kept if keep[n] == "all"}
     sunk: list[int] = []
     exposed: list[Var] = []
     open_ = [n for n in range(len(keep)) if n not in kept]
-    loop = body.needed([op.body.results[n] for n in kept], hoisted)
     whole = {op.body.params[n] for n, r in enumerate(op.reads) if keep[r.state] == "all"}
     for number in open_:
         result = op.body.results[number]
