@@ -1,8 +1,10 @@
 """The default choice on every kind of nest: legal, and the same results as the plain loops."""
 
+from dataclasses import replace
+
 import pytest
 
-from summand.schedule import grid
+from summand.schedule import grid, pack
 from summand.schedule.choose import schedule_kernel
 from tests.schedule import cases
 from tests.schedule.running import check_schedule
@@ -64,3 +66,27 @@ def test_filter_gradient_of_few_results_is_split(monkeypatch):
     a, b = ("1200*n + 4*x + i", 8400), ("4800*n + 16*x + j", 33600)
     kernel = cases.contraction("dw", dims, ("16*i + j", 64), a, b, "nx")
     assert len(check_schedule(kernel).kernels) > 1
+
+
+def small_caches(monkeypatch, l2):
+    monkeypatch.setattr(grid, "TASK_CYCLES", 2000.0)
+    monkeypatch.setattr(pack, "PAGE", 128)
+    return replace(cases.TARGET, l2=l2)
+
+
+@pytest.mark.parametrize("m", [40, 37])
+@pytest.mark.parametrize("l2", [1 << 12, 1 << 14, 1 << 20])
+def test_long_reductions_are_blocked_and_far_rows_copied(m, l2, monkeypatch):
+    target = small_caches(monkeypatch, l2)
+    dims = {"m": m, "n": 80, "k": 336}
+    a, b = (f"{m}*k + m", 336 * m), ("80*k + n", 336 * 80)
+    kernel = cases.contraction("far", dims, ("80*m + n", 80 * m), a, b, "k")
+    scheduled = check_schedule(kernel, target)
+    scratch = [b.name for k in scheduled.kernels for b in k.scratch]
+    assert any(n.startswith("slab") for n in scratch)
+    assert any(n.startswith("sums") for n in scratch) == (l2 < 1 << 20)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_contractions_with_small_caches(seed, monkeypatch):
+    check_schedule(cases.random_contraction(seed), small_caches(monkeypatch, 1 << 11))

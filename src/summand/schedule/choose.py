@@ -18,6 +18,7 @@ from typing import assert_never
 from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Piece, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
 from summand.schedule.cost import lane_kind
 from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
@@ -40,7 +41,7 @@ from summand.schedule.registers import Choice, Limits, choose_registers, width_o
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
-MOST_UNROLL = 64  # operations on accumulators in the innermost loop
+MOST_UNROLL = 32  # operations on accumulators in the innermost loop
 MOST_LINES = 200  # of code there
 
 
@@ -80,43 +81,56 @@ def _is_plain(nest: Nest) -> bool:
 
 def _each_nest(kernel: Kernel, target: Target) -> Kernel:
     buffers = {b.name: b for b in (*kernel.params, *kernel.scratch)}
-    body = _scheduled(kernel.body, frozenset(d for d, _ in kernel.grid), buffers, target)
-    return replace(kernel, body=body)
+    runs = math.prod(n for _, n in kernel.grid)
+    grid = frozenset(d for d, _ in kernel.grid)
+    return replace(kernel, body=_scheduled(kernel.body, grid, buffers, target, runs))
 
 
 def _scheduled(
-    body: tuple[Stmt, ...], bound: frozenset[str], buffers: Mapping[str, Buffer], target: Target
+    body: tuple[Stmt, ...],
+    bound: frozenset[str],
+    buffers: Mapping[str, Buffer],
+    target: Target,
+    runs: int = 1,
 ) -> tuple[Stmt, ...]:
     out: list[Stmt] = []
     for stmt in body:
         match stmt:
             case Nest():
-                chosen = stmt.schedule or schedule_nest(stmt, bound, buffers, target)
+                chosen = stmt.schedule or schedule_nest(stmt, bound, buffers, target, runs)
                 out.append(replace(stmt, schedule=chosen))
             case Loop() | Let():
-                inner = _scheduled(stmt.body, bound | {stmt.dim}, buffers, target)
+                often = runs * stmt.extent if isinstance(stmt, Loop) else runs
+                inner = _scheduled(stmt.body, bound | {stmt.dim}, buffers, target, often)
                 out.append(replace(stmt, body=inner))
             case When():
-                out.append(replace(stmt, body=_scheduled(stmt.body, bound, buffers, target)))
+                inner = _scheduled(stmt.body, bound, buffers, target, runs)
+                out.append(replace(stmt, body=inner))
             case _:
                 assert_never(stmt)
     return tuple(out)
 
 
 def schedule_nest(
-    nest: Nest, bound: frozenset[str], buffers: Mapping[str, Buffer], target: Target
+    nest: Nest,
+    bound: frozenset[str],
+    buffers: Mapping[str, Buffer],
+    target: Target,
+    runs: int = 1,
 ) -> Schedule:
-    """The schedule of one nest whose dims in `bound` are fixed further out."""
+    """The schedule of one nest that runs `runs` times; dims in `bound` are fixed further out."""
     if not _is_plain(nest):
         return Schedule(loops=_loop_order(nest))
     widths = tuple(sorted((b.name, b.dtype.bits) for b in buffers.values()))
-    return _nest_schedule(nest, widths, target)
+    return _nest_schedule(nest, widths, target, 1 << (runs.bit_length() & ~1))
 
 
 @lru_cache(maxsize=4096)
-def _nest_schedule(nest: Nest, widths: tuple[tuple[str, int], ...], target: Target) -> Schedule:
+def _nest_schedule(
+    nest: Nest, widths: tuple[tuple[str, int], ...], target: Target, runs: int
+) -> Schedule:
     facts = analyse(nest, dict(widths))
-    choice = choose_registers(facts, Limits(single=free_forms(nest)), target)
+    choice = choose_registers(facts, Limits(single=free_forms(nest), runs=runs), target)
     return build_schedule(facts, choice)
 
 
@@ -263,8 +277,9 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
-    chain = _slabs(_in_tasks(chain, facts, choice, target), facts, choice, target)
-    final = analyse(chain.nest, bits)
+    chain = _in_tasks(chain, facts, choice, target)
+    chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target)
+    final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     streaming = _streams(facts, choice, target)
     schedule = build_schedule(final, choice, streaming)
     kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
@@ -298,9 +313,9 @@ def _best_form(
     best: tuple[Facts, Choice] | None = None
     for form in forms:
         facts = analyse(form, bits)
-        limits = Limits(single=single | free_forms(form), may_pack=True, clipped=may_repeat(form))
+        limits = Limits(single=single | free_forms(form), may_pack=True)
         choice = choose_registers(facts, limits, target)
-        if best is None or choice.cycles < best[1].cycles:
+        if best is None or choice.cost < best[1].cost:
             best = facts, choice
     assert best is not None
     return best
@@ -351,7 +366,8 @@ def _packing(kernel: Kernel, target: Target) -> Kernel:
         return _whole(chain, target).kernels[-1]
     bits = {b.name: b.dtype.bits for b in kernel.params}
     facts = analyse(chain.nest, bits)
-    choice = choose_registers(facts, Limits(), target)
+    repeats = math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
+    choice = choose_registers(facts, Limits(runs=repeats), target)
     loops = [v.dim for v in chain.levels if isinstance(v, Loop)]
     cycles = choice.cycles * math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
     chain = spread(chain, free_units(chain, loops, {}), task_goal(cycles, packing=True))
@@ -382,6 +398,38 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     return spread(chain, free_units(chain, [*rows, *columns], choice.steps), goal)
 
 
+def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
+    """Cut the reduction into blocks where the panels that it walks overflow the cache."""
+    lanes = {p.dim for p in choice.lanes}
+    fold = blockable_fold(facts)
+    if _is_map(facts, choice) or lanes & facts.reduced or fold is None:
+        return chain
+    walked = 0.0
+    for load in facts.loads:
+        if not load.dims & facts.reduced:
+            continue
+        steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
+        if load.dims & lanes:
+            tile = math.prod(choice.step(d) for d in load.dims if d not in facts.reduced)
+            walked += steps * tile * load.bits / 8
+        elif load.ref not in choice.packed and is_far_row(facts, load, lanes):
+            walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
+    order = [d for d in _reduction_order(facts, choice) if d not in choice.unrolled]
+    wanted = blocks_wanted(walked, target.l2)
+    count = block_count(facts.extents[order[0]], wanted) if order else 1
+    if count == 1:
+        return chain
+    inner = [p.dim for p in choice.lanes]
+    chain = block_reduction(chain, facts, fold, order[0], count, inner)
+    buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
+    bound = frozenset(d for d, _ in chain.kernel.grid)
+    return replace(
+        chain,
+        start=_scheduled(chain.start, bound, buffers, target),
+        finish=_scheduled(chain.finish, bound, buffers, target),
+    )
+
+
 def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
     """Copy to scratch what a task reads many times over from places that are pages apart."""
     lanes = {p.dim for p in choice.lanes}
@@ -400,7 +448,8 @@ def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
         chain = pack_in_task(chain, load.ref, order, name, 1).chain
         scratch = {b.name: b for b in chain.kernel.scratch}
         bound = frozenset(d for d, _ in chain.kernel.grid)
-        copied = _scheduled(chain.before, bound, buffers | scratch, target)
+        bound |= {v.dim for v in chain.outer}
+        copied = _scheduled(chain.before, bound, buffers | scratch, target, 100)
         chain = replace(chain, before=copied)
     return chain
 

@@ -43,23 +43,28 @@ Level = Loop | Let  # with an empty body: only the head
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A kernel that is one nest inside `levels` (outer first), after `before`."""
+    """A kernel that is one nest inside `levels` (outer first), after `before`.
+
+    start; outer { before; levels { nest } }; finish
+    """
 
     kernel: Kernel
     levels: tuple[Level, ...]
     nest: Nest
-    before: tuple[Stmt, ...] = ()  # runs at the start of the task (packing into scratch)
+    before: tuple[Stmt, ...] = ()  # what packs operands into scratch
+    outer: tuple[Level, ...] = ()  # blocks of the reduction
+    start: tuple[Stmt, ...] = ()
+    finish: tuple[Stmt, ...] = ()
 
     def kernel_of(self) -> Kernel:
         """The kernel with its body put together."""
-        body: tuple[Stmt, ...] = (self.nest,)
-        for level in reversed(self.levels):
-            body = (replace(level, body=body),)
-        return replace(self.kernel, body=(*self.before, *body))
+        body = (*self.before, *_wrapped((self.nest,), self.levels))
+        body = (*self.start, *_wrapped(body, self.outer), *self.finish)
+        return replace(self.kernel, body=body)
 
     def fresh(self, stem: str) -> str:
         """A dim name that the kernel does not use."""
-        used = {d for d, _ in self.kernel.grid} | {level.dim for level in self.levels}
+        used = {d for d, _ in self.kernel.grid} | {v.dim for v in (*self.outer, *self.levels)}
         used |= {d for d, _ in self.nest.dims}
         number, name = 0, stem
         while name in used:
@@ -70,6 +75,12 @@ class Chain:
     def with_nest(self, nest: Nest) -> Chain:
         """The same loops around another nest."""
         return replace(self, nest=nest)
+
+
+def _wrapped(body: tuple[Stmt, ...], levels: tuple[Level, ...]) -> tuple[Stmt, ...]:
+    for level in reversed(levels):
+        body = (replace(level, body=body),)
+    return body
 
 
 def chain_of(kernel: Kernel) -> Chain | None:

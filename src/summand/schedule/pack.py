@@ -120,7 +120,7 @@ def pack_in_task(chain: Chain, ref: Ref, inner: Sequence[str], name: str, aligne
     loops, lets = _bound_dims(chain, ref)
     extents = chain.nest.extents
     heads = {v.dim: v for v in chain.levels}
-    grid = {d for d, _ in chain.kernel.grid}
+    grid = {d for d, _ in chain.kernel.grid} | {v.dim for v in chain.outer}
     copied = [v for v in chain.levels if v.dim in lets and v.dim not in loops]
     fixed: set[str] = set()
     for v in copied:  # outer first
@@ -156,7 +156,7 @@ def is_far_row(facts: Facts, load: Access, lanes: set[str]) -> bool:
 def slab_bytes(chain: Chain, ref: Ref, element: int) -> int | None:
     """Bytes of a load's elements that a task reads; None where its place moves within the task."""
     _, lets = _bound_dims(chain, ref)
-    grid = {d for d, _ in chain.kernel.grid}
+    grid = {d for d, _ in chain.kernel.grid} | {v.dim for v in chain.outer}
     for level in chain.levels:
         if isinstance(level, Let) and level.dim in lets:
             if not level.form.dims <= grid:

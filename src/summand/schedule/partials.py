@@ -13,30 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
-from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.nodes import (
     Address,
-    Apply,
-    Arg,
     Buffer,
-    Carry,
-    Const,
     Fold,
-    Guard,
     Instr,
     Kernel,
-    Last,
     Load,
     Nest,
     Part,
-    Position,
     Ref,
     Store,
 )
 from summand.schedule.accesses import Facts, operands
+from summand.schedule.code import CodeCopy
 from summand.schedule.moves import substitute
 
 ALIGNED = 64  # a part's positions are a multiple of this where it has several times as many
@@ -142,7 +134,7 @@ def _part_nest(
     start: Form,
 ) -> Nest:
     """Fold one piece of the cut dim and store every component."""
-    copy = _Copy(facts.nest.code)
+    copy = CodeCopy(facts.nest.code)
     wanted: list[tuple[Ref, Form, str]] = []
     for ref in folds:
         new = copy.value(ref)
@@ -166,7 +158,7 @@ def _folding_nest(
     part: tuple[str, int],
 ) -> Nest:
     """Fold the parts, then do all that followed the reduction."""
-    copy = _Copy(facts.nest.code)
+    copy = CodeCopy(facts.nest.code)
     for ref in folds:
         fold = facts.nest.code[ref]
         assert isinstance(fold, Fold)
@@ -199,45 +191,3 @@ def _kernel(
     params = tuple(b for b in known if b.name in touched)
     full = name if name == kernel.name else f"{kernel.name}_{name}"
     return Kernel(full, params, (), (), (nest,), kernel.note)
-
-
-class _Copy:
-    """Copies the part of some code that is asked for."""
-
-    def __init__(self, source: Sequence[Instr]) -> None:
-        self.source = source
-        self.code: list[Instr] = []
-        self.known: dict[Ref, Ref] = {}
-
-    def add(self, instr: Instr) -> Ref:
-        """Append an instruction."""
-        self.code.append(instr)
-        return len(self.code) - 1
-
-    def value(self, ref: Ref) -> Ref:
-        """The copy of value `ref`, and of all that it reads."""
-        if ref not in self.known:
-            self.known[ref] = self.add(self._renumbered(self.source[ref]))
-        return self.known[ref]
-
-    def address(self, at: Address) -> Address:
-        """An address that reads copies."""
-        guards = tuple(
-            Guard(g.form, g.size, tuple((self.value(r), f) for r, f in g.dynamic))
-            for g in at.guards
-        )
-        return Address(at.form, tuple((self.value(r), f) for r, f in at.dynamic), guards)
-
-    def _renumbered(self, instr: Instr) -> Instr:
-        match instr:
-            case Const() | Position() | Arg():
-                return instr
-            case Load():
-                return replace(instr, at=self.address(instr.at))
-            case Apply() | Fold():
-                return replace(instr, args=tuple(self.value(a) for a in instr.args))
-            case Part():
-                return replace(instr, of=self.value(instr.of))
-            case Carry() | Last():
-                raise InternalError("schedule: a carried state in a split reduction")
-        assert_never(instr)

@@ -25,6 +25,7 @@ PAGE = 4096  # bytes; also what one way of the first cache holds
 MOST_POINTS = 30  # vectors of a register tile
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
+LINE_CYCLES = 500.0  # a line of code compiles in 50 us: worth that over a few hundred runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Choice:
     tile: tuple[Piece, ...]
     unrolled: frozenset[str]
     cycles: float
+    cost: float  # cycles of all runs, and a price for the code
     copies: int = 1
     accumulators: int = 0
     packed: tuple[int, ...] = ()
@@ -53,7 +55,7 @@ class Limits:
 
     single: frozenset[str] = frozenset()  # no tile and no lanes along these (bounds read them)
     may_pack: bool = False
-    clipped: bool = False  # remainders are recomputed, not peeled
+    runs: int = 1  # how often the nest runs
 
 
 def unrolled_dims(facts: Facts) -> frozenset[str]:
@@ -253,7 +255,7 @@ def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
         ends = [None, *end_candidates(facts, limits, lanes, width)] if lanes else [None]
         for end in ends:
             choice = _best_tile(facts, limits, lanes, unrolled, target, end)
-            if best is None or choice.cycles < best.cycles * (1 - 1e-9):
+            if best is None or choice.cost < best.cost * (1 - 1e-9):
                 best = choice
     assert best is not None
     return best
@@ -294,7 +296,7 @@ def _best_tile(
 ) -> Choice:
     """The best register tile for these lanes."""
     if end is not None:
-        return _with_end(facts, lanes, unrolled, end, target)
+        return _with_end(facts, limits, lanes, unrolled, end, target)
     packed = packable(facts, lanes) if limits.may_pack else frozenset()
     # a dim summed inside and kept outside is a row of the tile, whole
     forced = frozenset(d for d in unrolled if any(d in s.dims for s in facts.stores))
@@ -303,18 +305,20 @@ def _best_tile(
     looped = bool((facts.reduced | facts.carried) - unrolled)
     lane_dims = {p.dim: p.count for p in lanes}
     weigh = _Traffic(facts, dims, lanes, looped)
-    best, least = [1] * len(dims), math.inf
+    rest = math.prod(
+        -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.kept if d not in dims
+    )
+    best, least, cycles = [1] * len(dims), math.inf, math.inf
     won = score(model, best, target)
     for counts in tiles(facts, model, lanes, MOST_POINTS if looped else 8):
         s = score(model, counts, target)
         if s.registers > target.registers and max(counts, default=1) > 1:
             continue
-        cycles = s.cycles * weigh.factor(counts) * _long(s.lines)
-        if cycles < least * (1 - 1e-9):
-            best, least, won = counts, cycles, s
-    rest = math.prod(
-        -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.kept if d not in dims
-    )
+        all_tiles = s.cycles * weigh.factor(counts) * rest
+        cost = all_tiles * limits.runs + s.lines * LINE_CYCLES
+        if cost < least * (1 - 1e-9):
+            best, least, won, cycles = counts, cost, s, all_tiles
+    packing = packing_cycles(facts, lanes, packed)
     whole = tuple(Piece(d, facts.extents[d]) for d in sorted(forced))
     steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
     steps = lane_dims | steps | {p.dim: p.count for p in whole}
@@ -323,7 +327,8 @@ def _best_tile(
         lanes,
         (*whole, *reversed(tile)),
         unrolled - forced,
-        least * rest + packing_cycles(facts, lanes, packed),
+        cycles + packing,
+        least + packing * limits.runs,
         won.copies,
         won.accumulators,
         tuple(sorted(packed)),
@@ -333,7 +338,12 @@ def _best_tile(
 
 
 def _with_end(
-    facts: Facts, lanes: tuple[Piece, ...], unrolled: frozenset[str], end: str, target: Target
+    facts: Facts,
+    limits: Limits,
+    lanes: tuple[Piece, ...],
+    unrolled: frozenset[str],
+    end: str,
+    target: Target,
 ) -> Choice:
     """A square tile whose lanes change before it is stored: `width` vectors along the end's dim."""
     (piece,) = lanes
@@ -356,7 +366,8 @@ def _with_end(
         lanes,
         (Piece(end, width),),
         unrolled,
-        number * one.cycles * _long(one.lines),
+        number * one.cycles,
+        number * one.cycles * limits.runs + one.lines * LINE_CYCLES,
         1,
         width,
         (),
@@ -364,11 +375,6 @@ def _with_end(
         one.step_lines,
         (Piece(end, width),),
     )
-
-
-def _long(lines: float) -> float:
-    """A price for much code: it takes as long to compile as many runs."""
-    return 1 + lines / 8000 + max(0.0, lines - 300) / 1000
 
 
 class _Traffic:
