@@ -336,18 +336,26 @@ def merge_dims(nest: Nest) -> Nest:
 def _mergeable(nest: Nest, fixed: frozenset[str]) -> tuple[str, str] | None:
     forms = list(dict.fromkeys(_joint_forms(nest)))
     strides = [{a: c for a, c in f.terms if isinstance(a, str)} for f in forms]
-    folds = [frozenset(i.dims) for i in nest.code if isinstance(i, Fold)]
+    folds = [i for i in nest.code if isinstance(i, Fold)]
     for outer, many in nest.dims:
         if outer in fixed or many == 0:
             continue
         for inner, count in nest.dims:
             if inner == outer or inner in fixed or count == 0:
                 continue
-            if any((outer in f) != (inner in f) for f in folds):
+            if not all(_folds_as_one(f, outer, inner) for f in folds):
                 continue
             if all(s.get(outer, 0) == count * s.get(inner, 0) for s in strides):
                 return outer, inner
     return None
+
+
+def _folds_as_one(fold: Fold, outer: str, inner: str) -> bool:
+    """Whether a fold takes both dims or none, one right after the other if its order counts."""
+    if outer not in fold.dims or inner not in fold.dims:
+        return outer not in fold.dims and inner not in fold.dims
+    follows = fold.dims.index(inner) == fold.dims.index(outer) + 1
+    return follows or fold.combine.commutative
 
 
 def _merge(nest: Nest, outer: str, inner: str) -> Nest:
