@@ -76,6 +76,11 @@ def assembly(text: str, target: Target) -> str:
         module.close()
 
 
+def llvm_version() -> str:
+    """LLVM's version, as in 20.1.8."""
+    return ".".join(str(n) for n in llvm.llvm_version_info)
+
+
 def load(objects: Sequence[bytes], names: Sequence[str]) -> Library:
     """Put object files into memory and find their functions."""
     builder = llvm.JITLibraryBuilder()
