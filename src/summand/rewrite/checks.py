@@ -216,7 +216,9 @@ class _Watcher(Rebuild):
 
     def loop(self, eqn: Eqn, op: While) -> None:
         """Running extremes are further states. The test's own indices are looked at in the body,
-        for every state that it saw but the last, and once more after the loop."""
+        for every state that it saw but the last, and once more after the loop. An index that
+        left its range ends the loop, which might not end of itself on what the clipped read gives.
+        """
         body, watches = _watched(op.body, self.known(op.captured))
         test, tested = _watched(op.test, self.known(op.captured))
         count = 2 * (len(watches) + len(tested))
@@ -224,7 +226,7 @@ class _Watcher(Rebuild):
         captured = self.all_of(op.captured)
         outs = self.emit(
             While(
-                _wider_test(test, count),
+                _wider_test(test, [*watches, *tested], tested),
                 _wider_body(op, body, test, count),
                 captured,
                 tuple(state),
@@ -252,12 +254,17 @@ def _with_zeros(program: Program, before: int, after: int, plain: int, own: int)
     return build.finish([*results[:plain], *values])
 
 
-def _wider_test(test: Program, count: int) -> Program:
+def _wider_test(test: Program, watches: Sequence[_Watch], tested: Sequence[_Watch]) -> Program:
     build = Builder()
     args = [build.param(p.type) for p in test.params]
-    for _ in range(count):
-        build.param(Type(i64))
-    return build.finish(build.inline(test, args)[:1])
+    seen = [build.param(Type(i64)) for _ in range(2 * len(watches))]
+    go_on, *now = build.inline(test, args)
+    sizes = [w.size for w in (*watches, *tested) for _ in range(2)]
+    for value, size in zip([*seen, *now], sizes, strict=True):
+        above = build.map("ge", value, build.constant(0, i64))
+        below = build.map("lt", value, build.constant(max(size, 1), i64))
+        go_on = build.map("and", go_on, build.map("and", above, below))
+    return build.finish([go_on])
 
 
 def _wider_body(op: While, body: Program, test: Program, count: int) -> Program:

@@ -41,8 +41,8 @@ def merge_equal(program: Program) -> Program:
     new = Rebuild(program)
     seen: dict[Hashable, tuple[Var, ...]] = {}
     for eqn in program.eqns:
-        op = _ordered(with_operands(_merged_inside(eqn.op), new.env))
-        op = _given_once(op)
+        op = _ordered(with_operands(eqn.op, new.env))
+        op = _merged_inside(_given_once(op))
         key = key_of(op, [o.type for o in eqn.outs])
         if key is not None and key in seen:
             new.bind(eqn.outs, seen[key])
@@ -134,10 +134,9 @@ def _with_params_merged(program: Program, same: Sequence[int]) -> Program:
     """Parameter n is replaced by parameter same[n] and dropped where that is another."""
     if list(same) == list(range(len(same))):
         return program
-    new = Rebuild(program)
+    new = Rebuild(choose(program, sorted(set(same)), range(len(program.results))))
     for n, first in enumerate(same):
         new.env[program.params[n]] = new.env[program.params[first]]
     for eqn in program.eqns:
         new.copy(eqn)
-    merged = new.done(program)
-    return choose(merged, sorted(set(same)), range(len(merged.results)))
+    return new.done(program)

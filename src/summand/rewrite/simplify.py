@@ -59,6 +59,7 @@ def simplify(program: Program) -> Program:
 
 
 def _simplified(program: Program, known: Sequence[Range | None]) -> Program:
+    program = drop_unused(program)
     for _ in range(_ROUNDS):
         program, changed = _once(program, known)
         if not changed:

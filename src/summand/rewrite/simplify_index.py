@@ -48,7 +48,8 @@ def _emit(
     kept = tuple(sorted((d, i) for d, i in index.items()))
     if not kept:
         return arg
-    return new.emit(Reindex(arg, kept, mode, op.fill), [type_.with_dtype(arg.type.dtype)])[0]
+    fill = 0 if mode == "trusted" else op.fill
+    return new.emit(Reindex(arg, kept, mode, fill), [type_.with_dtype(arg.type.dtype)])[0]
 
 
 def _known_forms(new: Smart, op: Reindex, type_: Type) -> tuple[dict[str, Index], Mode]:
