@@ -27,7 +27,7 @@ from summand.ir.nodes import Program, Type
 from summand.lang import trace
 from summand.lang.array import Array, Index, is_array, not_an_array, wrap
 from summand.lang.describe import message, source_row
-from summand.lang.graph import Buffer, Node, Sized, placeholder, serial_now
+from summand.lang.graph import Buffer, Node, Sized, placeholder, placeholder_for, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, unflatten, unflatten_call
 from summand.lang.rename import canonical
@@ -316,7 +316,7 @@ def _static(leaf: object) -> Hashable:
 def _input(leaf: object, label: str) -> Sized:
     if isinstance(leaf, Array):
         sized = leaf.sized("jit argument")
-        return placeholder(sized.type, label, sized.weak, sized.loc)
+        return placeholder_for(sized, label)
     dtype = complex128 if isinstance(leaf, complex) else f64
     return placeholder(Type(dtype), label, weak=True)
 

@@ -22,12 +22,13 @@ from summand.lang.batch import replay_with
 from summand.lang.describe import Names, message, ordered, row, source_row
 from summand.lang.elementwise import convert, elementwise, iota
 from summand.lang.fold import expand
-from summand.lang.graph import Sized, constant, placeholder
+from summand.lang.graph import Sized, constant, placeholder, placeholder_for
 from summand.lang.location import here
 from summand.lang.pytree import (
     Structure,
     flatten,
     leaves_of,
+    shown,
     unflatten,
     unflatten_call,
     unflatten_tuple,
@@ -82,9 +83,7 @@ def linearise(
     leaves, tree = flatten(chosen)
     labels = _labels(function, args, argnums)
     values = [_differentiable(leaf, name, loc) for leaf in leaves]
-    inputs = [
-        placeholder(v.type, label, v.weak, v.loc) for v, label in zip(values, labels, strict=True)
-    ]
+    inputs = [placeholder_for(v, label) for v, label in zip(values, labels, strict=True)]
     packed = unflatten_tuple(tree, [wrap(i) for i in inputs])
     given = list(args)
     for number, tracked in zip(argnums, packed, strict=True):
@@ -225,7 +224,7 @@ def vjp(function: Callable[..., Tree], *primals: Tree, has_aux: bool = False) ->
     def pull(cotangents: Tree) -> Tree:
         given, given_tree = flatten(cotangents)
         if given_tree != linear.tree:
-            what = f"a cotangent has the form {given_tree}, the result {linear.tree}"
+            what = f"a cotangent has the form {shown(given_tree)}, the result {shown(linear.tree)}"
             raise ArgumentError(message(what, source_row(here()), "Pass one like the result."))
         pairs = zip(given, linear.program.results, strict=True)
         seeds = [_like(c, r.type, "cotangent") for c, r in pairs if r.type.dtype.is_inexact]
@@ -262,7 +261,7 @@ def jvp(
     linear, tree = linearise(function, tuple(primals), {}, range(len(primals)), False, "jvp")
     given, given_tree = flatten(tuple(tangents))
     if given_tree != tree:
-        what = f"tangents have the form {given_tree}, the primals {tree}"
+        what = f"tangents have the form {shown(given_tree)}, the primals {shown(tree)}"
         raise ArgumentError(message(what, source_row(here()), "Pass tangents like the primals."))
     params = linear.program.params
     seeds = [_like(t, params[i].type, "tangent") for i, t in enumerate(given)]

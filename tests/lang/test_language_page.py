@@ -61,7 +61,7 @@ def f32(rng, *shape):
 
 
 def capsules_numpy(P, W, stride):
-    n_, x_, y_, ci_, i_, k_ = P.shape
+    n_, x_, y_, _, i_, _ = P.shape
     kx_, ky_, _, co_, _, j_ = W.shape
     ox, oy = (x_ - kx_) // stride + 1, (y_ - ky_) // stride + 1
     out = np.zeros((n_, ox, oy, co_, i_, j_))
@@ -154,4 +154,4 @@ def test_edit_distance():
             steps = (table[p, q + 1] + 1, table[p + 1, q] + 1, table[p, q] + cost[p, q])
             table[p + 1, q + 1] = min(steps)
     np.testing.assert_array_equal(found.numpy(i, j), table[1:, 1:])
-    assert int(found[i : -1, j : -1]) == 3
+    assert int(found[i:-1, j:-1]) == 3

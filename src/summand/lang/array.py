@@ -21,7 +21,7 @@ from summand.ir.index import Form
 from summand.ir.nodes import Scalar
 from summand.lang import keys
 from summand.lang.data import from_storage, to_dtype, to_storage
-from summand.lang.describe import Names, message, ordered, source_row
+from summand.lang.describe import Names, message, ordered, sizes_in_order, source_row
 from summand.lang.elementwise import convert, elementwise, form_value, weak_scalar
 from summand.lang.fold import check_integer, check_mode
 from summand.lang.graph import Sized, leaf
@@ -56,13 +56,16 @@ class Array:
 
     @property
     def dims(self) -> tuple[Dim, ...]:
-        """The dims, sorted by name. Their order means nothing."""
-        return tuple(Dim.of_key(d) for d in sorted(self.value.dims, key=keys.by_name))
+        """The dims, listed as the user did when he made the array; no operation minds the order."""
+        value = self.value
+        if isinstance(value, Sized):
+            return tuple(Dim.of_key(d) for d, _ in sizes_in_order(value))
+        return tuple(Dim.of_key(d) for d, _ in ordered((d, 0) for d in value.dims))
 
     @property
     def sizes(self) -> dict[Dim, int]:
         """The dims' sizes. Raises DimError where one is ambiguous."""
-        return {Dim.of_key(d): n for d, n in ordered(self.sized("sizes").type.dims)}
+        return {Dim.of_key(d): n for d, n in sizes_in_order(self.sized("sizes"))}
 
     @property
     def dtype(self) -> DType:
@@ -74,7 +77,7 @@ class Array:
         value = self.value
         if isinstance(value, Sized):
             return value
-        found = force(value, what, here())
+        found = force(value, what, here(), look=True)
         self._value = found
         return found
 
@@ -142,7 +145,7 @@ class Array:
         sized = self.sized(what)
         if sized.dims:
             names = Names(sized.dims)
-            shown = names.type(sized.dtype, ordered(sized.type.dims))
+            shown = names.type(sized.dtype, sizes_in_order(sized))
             header = f"{what} needs an array without dims, not {shown}"
             advice = f"Reduce or select first: sm.sum[{names[sized.dims[0]]}](a)."
             if what == "bool()":

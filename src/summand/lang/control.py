@@ -15,12 +15,12 @@ from summand.dtypes import bool_
 from summand.errors import ArgumentError, DimError, Loc
 from summand.ir.nodes import Cond, Program, Var, While
 from summand.lang.array import Array, operand, wrap
-from summand.lang.describe import Names, message, ordered, source_row
+from summand.lang.describe import Names, message, sizes_in_order, source_row
 from summand.lang.elementwise import common, convert, truth
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
-from summand.lang.pytree import flatten, unflatten
+from summand.lang.pytree import flatten, shown, unflatten
 from summand.lang.trace import Extracted, extract, tracing, with_captured
 from summand.lang.unsized import force
 
@@ -43,7 +43,7 @@ def cond(
         outs = [flatten(f(*args)) for f in (then, other)]
     (leaves, tree), (others, other_tree) = outs
     if tree != other_tree:
-        what = f"the branches of cond return {tree} and {other_tree}"
+        what = f"the branches of cond return {shown(tree)} and {shown(other_tree)}"
         raise ArgumentError(message(what, source_row(loc), "Return one structure from both."))
     pairs = [_unified((_sized(a), _sized(b)), loc) for a, b in zip(leaves, others, strict=True)]
     sides = [extract([p[i] for p in pairs], (), since=start) for i in range(2)]
@@ -73,7 +73,9 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
             new, new_tree = flatten(body(packed))
             again = _scalar_pred(test(packed), "while_loop", loc)
         if new_tree != tree:
-            what = f"the body of while_loop returns {new_tree}, but the state is {tree}"
+            what = (
+                f"the body of while_loop returns {shown(new_tree)}, but the state is {shown(tree)}"
+            )
             raise ArgumentError(message(what, source_row(loc), "Return a state like init."))
         pairs = [_unified((s, _sized(n)), loc) for s, n in zip(state, new, strict=True)]
         same = (p[0].type == s.type for p, s in zip(pairs, state, strict=True))
@@ -116,7 +118,7 @@ def _scalar_pred(pred: object, name: str, loc: Loc | None) -> Sized:
     value = force(truth(operand(pred)), name, loc)
     if value.dims:
         names = Names(value.dims)
-        shown = names.type(bool_, ordered(value.type.dims))
+        shown = names.type(bool_, sizes_in_order(value))
         what = f"the condition of {name} has dims: {shown}"
         advice = "To choose by element use sm.where; to ask of all, sm.all[...]."
         raise DimError(message(what, source_row(loc), advice))

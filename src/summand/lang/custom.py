@@ -17,10 +17,10 @@ from summand.errors import ArgumentError, DimError
 from summand.ir.builder import Builder
 from summand.ir.nodes import Custom, Program, Type
 from summand.lang.array import is_array, operand, wrap
-from summand.lang.describe import Names, message, ordered, source_row
+from summand.lang.describe import Names, message, ordered, sizes_in_order, source_row
 from summand.lang.elementwise import convert
 from summand.lang.fold import expand
-from summand.lang.graph import Sized, constant, emit, placeholder, serial_now
+from summand.lang.graph import Sized, constant, emit, placeholder, placeholder_for, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, unflatten, unflatten_call
 from summand.lang.trace import Extracted, extract, tracing, with_captured
@@ -41,7 +41,7 @@ class _Call:
 
     def placeholders(self) -> list[Sized]:
         """Placeholders for the arrays."""
-        return [placeholder(v.type, "argument", v.weak, v.loc) for v in self.values]
+        return [placeholder_for(v, "argument") for v in self.values]
 
     def run(self, function: Callable[..., Tree], inputs: Sequence[Sized]) -> Tree:
         """The function on placeholders."""
@@ -185,7 +185,7 @@ def _matched(value: Sized, type_: Type, what: str) -> Sized:
     stray = [x for x in value.type.dims if x not in type_.dims]
     if stray:
         names = Names([*value.dims, *type_.names])
-        found = names.type(value.dtype, ordered(value.type.dims))
+        found = names.type(value.dtype, sizes_in_order(value))
         wanted = names.type(type_.dtype, ordered(type_.dims))
         header = f"{what} is {found}, not {wanted}"
         raise DimError(message(header, source_row(here()), "Sum over the dims that are too many."))

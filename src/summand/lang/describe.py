@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from summand.dtypes import DType
 from summand.errors import Loc, layout
 from summand.ir.index import Form, Quasi
-from summand.ir.nodes import Map, Op
+from summand.ir.nodes import Constant, Map, Op, Table
 from summand.lang import keys
 from summand.lang.graph import Sized
 
@@ -70,8 +70,14 @@ def _token(key: str) -> str:
 
 
 def ordered(sizes: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Dims in the order in which messages list them."""
-    return sorted(sizes, key=lambda item: keys.by_name(item[0]))
+    """Dims in the order in which they were made: `dims("n k")` lists n first."""
+    return sorted(sizes, key=lambda item: keys.info(item[0]).serial)
+
+
+def sizes_in_order(value: Sized) -> list[tuple[str, int]]:
+    """Dims and sizes as messages list them: as the user did when he made the array."""
+    sizes = value.type.sizes
+    return [(d, sizes[d]) for d in value.node.order] or ordered(value.type.dims)
 
 
 def name_of(value: Sized, at: Loc | None) -> str:
@@ -82,7 +88,7 @@ def name_of(value: Sized, at: Loc | None) -> str:
     node = value.node
     if node.label:
         return node.label
-    if node.loc is None or (at is not None and node.loc == at and node.op is not None):
+    if node.loc is None or node.loc == at:
         return _op_name(node.op)
     assigned = _ASSIGNED.match(node.loc.text)
     if assigned:
@@ -96,13 +102,15 @@ def _op_name(op: Op | None) -> str:
             return "array"
         case Map():
             return f"{op.fn}(…)"
+        case Constant():
+            return str(op.value) if not isinstance(op.value, Table) else "table"
         case _:
             return f"{type(op).__name__.lower()}(…)"
 
 
 def row(value: Sized, names: Names, at: Loc | None) -> Row:
     """One operand's line in a message."""
-    shown = names.type(value.dtype, ordered(value.type.dims))
+    shown = names.type(value.dtype, sizes_in_order(value))
     return (f"{name_of(value, at)}: {shown}", value.loc)
 
 

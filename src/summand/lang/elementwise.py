@@ -17,7 +17,7 @@ from summand.ir.index import Form
 from summand.ir.nodes import Iota, Map, Scalar, Type
 from summand.ir.prims import POSITION, PRIMS
 from summand.lang import keys
-from summand.lang.describe import Names, Row, message, name_of, ordered, source_row
+from summand.lang.describe import Names, Row, message, name_of, sizes_in_order, source_row
 from summand.lang.graph import Sized, constant, constant_value, emit
 from summand.lang.location import here
 from summand.lang.unsized import Sizes, Unsized, Value, combine, force, settle
@@ -234,7 +234,7 @@ def no_rule(fn: str, values: Sequence[Value], loc: Loc | None) -> DTypeError:
     rows: list[Row] = []
     for value in values:
         if isinstance(value, Sized):
-            text = names.type(value.dtype, ordered(value.type.dims))
+            text = names.type(value.dtype, sizes_in_order(value))
             rows.append((f"{name_of(value, loc)}: {text}", value.loc))
     if any(v.dtype.is_complex for v in values):
         advice = "Complex numbers have no order: use .real, .imag or abs()."

@@ -40,7 +40,7 @@ class Buffer:
 class Node:
     """One equation of the graph. `serial` grows with time: a node is younger than its arguments."""
 
-    __slots__ = ("args", "buffers", "label", "loc", "op", "serial", "types")
+    __slots__ = ("args", "buffers", "label", "loc", "op", "order", "serial", "types")
 
     def __init__(
         self,
@@ -49,12 +49,14 @@ class Node:
         types: tuple[Type, ...],
         loc: Loc | None,
         label: str = "",
+        order: tuple[str, ...] = (),
     ) -> None:
         self.op = op
         self.args = args
         self.types = types
         self.loc = loc
         self.label = label  # the name messages use, where it is not read off the source line
+        self.order = order  # the dims as the user listed them, for messages; () where he did not
         self.serial = next(_serials)
         self.buffers: list[Buffer | None] = [None] * len(types)
 
@@ -121,11 +123,18 @@ def placeholder(type_: Type, label: str = "", weak: bool = False, loc: Loc | Non
     return Sized(Node(None, (), (type_,), loc or here(), label), 0, weak)
 
 
+def placeholder_for(value: Sized, label: str = "") -> Sized:
+    """A placeholder that is typed and shown like a value."""
+    node = Node(None, (), (value.type,), value.loc or here(), label, value.node.order)
+    return Sized(node, 0, value.weak)
+
+
 def leaf(array: np.ndarray, order: Sequence[str], dtype: DType, loc: Loc | None = None) -> Sized:
     """Data."""
     type_ = Type.of(dtype, dict(zip(order, array.shape, strict=True)))
-    array, order = _as_it_lies(array, tuple(order))
-    node = Node(None, (), (type_,), loc or here())
+    given = tuple(order)
+    array, order = _as_it_lies(array, given)
+    node = Node(None, (), (type_,), loc or here(), order=tuple(given))
     node.buffers[0] = Buffer(array, order)
     return Sized(node)
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from summand.dtypes import DType
 from summand.errors import DimError
-from summand.lang import keys
 from summand.lang.data import from_storage
-from summand.lang.describe import Names, message, ordered, source_row
+from summand.lang.describe import Names, message, sizes_in_order, source_row
 from summand.lang.graph import Buffer, Sized
 from summand.lang.location import here
 from summand.lang.trace import evaluate, first_placeholder, not_concrete
@@ -27,8 +26,8 @@ def axes(value: Sized, asked: Sequence[object]) -> tuple[str, ...]:
     if sorted(order) == sorted(value.dims) and len(order) == len(asked):
         return order
     names = Names([*value.dims, *order])
-    sizes = names.type(value.dtype, ordered(value.type.dims))
-    listed = names.list(d for d, _ in ordered(value.type.dims))
+    sizes = names.type(value.dtype, sizes_in_order(value))
+    listed = names.list(d for d, _ in sizes_in_order(value))
     if not asked:
         what = f"an ndarray has an order of dims, {sizes} has none"
     else:
@@ -61,10 +60,10 @@ def shown(value: Value) -> str:
     if isinstance(value, Unsized):
         known = sizes_of(value, "repr", here())
         if any(d not in known for d in value.dims):
-            sizes = [(d, known.get(d)) for d in sorted(value.dims, key=keys.by_name)]
+            sizes = [(d, known.get(d)) for d in value.dims]
             return f"Array {names.type(value.dtype, sizes)}, sizes not known yet"
     sized = force(value, "repr", here())
-    pairs = ordered(sized.type.dims)
+    pairs = sizes_in_order(sized)
     head = f"Array {names.type(sized.dtype, pairs)}"
     if sized.buffer is None and first_placeholder((sized,)) is not None:
         return f"{head}, traced"

@@ -45,3 +45,8 @@ def unflatten_call(
 def paths(structure: Structure) -> list[tuple[object, ...]]:
     """Where each leaf lies: (0, 'w') for the w of the first element."""
     return [tuple(p) for p in optree.treespec_paths(structure)]
+
+
+def shown(structure: Structure) -> str:
+    """The structure for messages: `(*, {'w': *})`."""
+    return str(structure).removeprefix("PyTreeSpec(").removesuffix(")").split(", NoneIsLeaf")[0]

@@ -27,7 +27,7 @@ from summand.lang.extents import Known, ambiguous
 from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder
 from summand.lang.location import here
-from summand.lang.pytree import Structure, flatten, leaves_of, unflatten
+from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten
 from summand.lang.slices import body_at
 from summand.lang.trace import tracing
 from summand.lang.unsized import Sizes, Unsized, Value, force, settle
@@ -212,7 +212,7 @@ def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value
         out = step(unflatten(tree, proxies))
     leaves, found = flatten(out)
     if found != tree:
-        what = f"step returns {found}, but the state is {tree}"
+        what = f"step returns {shown(found)}, but the state is {shown(tree)}"
         advice = "Return new values for the whole state, in the form of init."
         raise RecurrenceError(message(what, source_row(log.loc), advice))
     return [operand(leaf) for leaf in leaves]

@@ -244,7 +244,7 @@ def not_concrete(what: str, value: Sized, loc: Loc | None) -> TraceError:
     """The error for looking at a traced array."""
     rows = [(f"{name_of(value, loc)}: traced here", value.loc), *source_row(loc)]
     advice = (
-        "Inside jit, grad and the like, arrays have no numbers yet. To choose by element use "
+        "Inside jit, grad and the like, arrays have no numbers yet. To choose by element use\n"
         "sm.where, to branch sm.cond, to loop sm.while_loop or sm.recur."
     )
     header = f"{what} of a traced array was asked for"

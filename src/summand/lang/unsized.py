@@ -116,14 +116,18 @@ def settle(value: Unsized) -> Value:
     return force(value, "expression", value.loc)
 
 
-def force(value: Value, what: str, loc: Loc | None) -> Sized:
+def force(value: Value, what: str, loc: Loc | None, look: bool = False) -> Sized:
     """The sized value. Raises DimError where a size is ambiguous or there are two.
 
-    `what` says which operation asks, for the message: "sum over k".
+    `what` says which operation asks, for the message: "sum over k". With `look` that is no
+    operation, so two sizes are blamed on the elementwise operation that brought them together.
     """
     if isinstance(value, Sized):
         return value
-    sizes = sizes_of(value, what, loc)
+    if look:
+        sizes = sizes_of(value, "elementwise operation", value.loc)
+    else:
+        sizes = sizes_of(value, what, loc)
     missing = [d for d in value.dims if d not in sizes]
     if missing:
         raise ambiguous(missing, value.reads, what, loc)
