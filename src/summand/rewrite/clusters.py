@@ -16,8 +16,8 @@ from functools import lru_cache
 from summand.ir.nodes import Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.costs import move_cycles, slot_cycles
-from summand.rewrite.plan import is_control
-from summand.rewrite.units import Access, Unit, product
+from summand.rewrite.plan import Access, is_control
+from summand.rewrite.units import Unit, product
 
 LAUNCH = 6000.0  # cycles between two kernels that depend on one another
 SMALL = 30_000.0  # cycles of work below which one task is enough

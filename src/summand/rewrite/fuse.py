@@ -149,9 +149,12 @@ def _items(
 def _stage(graph: Graph, units: Sequence[Unit], target: Target) -> Stage:
     roots = tuple(r for u in units for r in u.roots)
     eqn = units[0].eqn
+    made = set(roots)
+    reads = tuple(dict.fromkeys(a for u in units for a in u.reads if a.var not in made))
+    folds = tuple(dict.fromkeys(f for u in units for f in u.folds))
     if not isinstance(eqn.op, Recur) or in_registers(eqn.op):
-        return Stage(roots)
-    return Stage(roots, tuple(_body_stages(graph, eqn.op.body, target)))
+        return Stage(roots, (), reads, folds)
+    return Stage(roots, tuple(_body_stages(graph, eqn.op.body, target)), reads, folds)
 
 
 def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]:

@@ -1,37 +1,189 @@
-"""Choose the order in memory of the dims of each stored value.
+"""Choose the order in memory of the dims of each stored value, over its writer and all its readers.
 
-Parameters and results keep the user's order. Every other value starts from the order of the
-largest value that its own equation reads, and puts dims that are new behind it.
+    s{q,k} = sum{d} (Q{q,d} · K{k,d}); m = max{k} s; o{q,d} = sum{k} (s · V{k,d})
+      ->  s is stored as [k, q]: with q in lanes every step but the loads of Q walks memory in order
+
+Parameters and results keep the user's order. Every other value starts from the order of the largest
+value that its own nest reads. Then, largest first, each gets the innermost dims that make its nests
+cheapest; a nest is as cheap as its best choice of lanes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
 
 from summand.ir.nodes import Var
+from summand.rewrite.plan import Access, Cluster, Item, Stage
+from summand.rewrite.units import product
+
+Order = tuple[str, ...]
+VECTOR = 16  # elements of one vector
+SHARE = 32  # how much of a shared dim one tile is taken to hold
+LEAST = 2048  # elements below which the order of a value does not matter
+GOOD = 1.25  # times the cost of full vectors, which is not looked into further
+BETTER = 0.95  # of the cost before, that a change must reach
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How a nest's dims walk one value: nest dim to (the value's dim, whether step by step)."""
+
+    var: Var
+    moves: Mapping[str, tuple[str, bool]]
+    elements: int
+
+    @staticmethod
+    def of(access: Access, extents: Mapping[str, int]) -> Walk:
+        """An access in a nest of these extents."""
+        moves: dict[str, tuple[str, bool]] = {}
+        for dim, form in access.at:
+            for name in sorted(form.dims) if form is not None else ():
+                plain = name not in moves and form is not None and abs(form.coefficient(name)) == 1
+                moves[name] = (dim, plain)
+        return Walk(access.var, moves, product(extents.get(d, 1) for d in moves))
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What the cost of a nest depends on: extents of its dims, folded dims, accesses."""
+
+    extents: Mapping[str, int]
+    folds: frozenset[str]
+    walks: tuple[Walk, ...]
+    points: int
 
 
 def choose_orders(
-    reads: Mapping[Var, Sequence[Var]],
-    fixed: Mapping[Var, tuple[str, ...]],
-    stored: Sequence[Var],
-) -> dict[Var, tuple[str, ...]]:
-    """Orders of all stored values: `fixed` ones as they are. `reads` gives what each one's stage
-    reads from memory."""
+    items: Sequence[Item], fixed: Mapping[Var, Order], values: Sequence[Var]
+) -> dict[Var, Order]:
+    """Orders of all values with memory: `fixed` ones as they are."""
+    nests = [n for item in items if isinstance(item, Cluster) for n in _nests(item)]
+    touching: dict[Var, list[Nest]] = {}
+    sources: dict[Var, list[Var]] = {}
+    for nest in nests:
+        for walk in nest.walks:
+            touching.setdefault(walk.var, []).append(nest)
+    for item in items:
+        if isinstance(item, Cluster):
+            for stage in item.stages:
+                for root in stage.roots:
+                    sources[root] = [a.var for a in stage.reads]
     orders = dict(fixed)
-    for var in stored:
+    for var in values:
         if var not in orders:
-            orders[var] = _inherited(var, reads.get(var, ()), orders)
+            orders[var] = _inherited(var, sources.get(var, ()), orders)
+    for var in sorted(values, key=lambda v: (-v.type.count, v.id)):
+        if var not in fixed and var.type.count >= LEAST:
+            orders[var] = _improved(var, touching.get(var, ()), orders)
     return orders
 
 
-def _inherited(
-    var: Var, reads: Sequence[Var], orders: Mapping[Var, tuple[str, ...]]
-) -> tuple[str, ...]:
+def _inherited(var: Var, sources: Iterable[Var], orders: Mapping[Var, Order]) -> Order:
+    """New dims outside, then those of what the value is computed from, in its order."""
     wanted = var.type.names
     order: list[str] = []
-    known = [v for v in reads if v in orders]
+    known = [v for v in dict.fromkeys(sources) if v in orders]
     for source in sorted(known, key=lambda v: -v.type.count):
         order += [d for d in orders[source] if d in wanted and d not in order]
     rest = [d for d, _ in var.type.dims if d not in order]
     return (*rest, *order)
+
+
+def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Order:
+    """The order whose innermost dims make the nests around a value cheapest."""
+    start = best = orders[var]
+    if len(best) < 2 or not nests:
+        return best
+    cost = sum(nest_cost(n, orders) for n in nests)
+    if cost <= GOOD * sum(n.points for n in nests) / VECTOR:
+        return best
+    least = cost * BETTER
+    for inner in _inner_dims(var, nests):
+        order = (*(d for d in start if d not in inner), *inner)
+        if order == start:
+            continue
+        orders[var] = order
+        cost = sum(nest_cost(n, orders) for n in nests)
+        if cost < least:
+            least, best = cost, order
+    return best
+
+
+def _inner_dims(var: Var, nests: Sequence[Nest]) -> list[Order]:
+    """Candidates: one dim that fills a vector within a tile, or two short ones together."""
+    sizes = var.type.sizes
+    held = {d: min(n.extents.get(d, sizes[d]) for n in nests) for d in sizes}
+    long = [(d,) for d in sizes if held[d] >= VECTOR // 2]
+    short = [d for d in sizes if 1 < held[d] < VECTOR]
+    return [*long, *permutations(short, 2)] if len(short) <= 4 else [*long]
+
+
+# ---- nests and their cost
+
+
+def _nests(cluster: Cluster) -> Iterable[Nest]:
+    held = {d: SHARE for d, _ in cluster.shared} if len(cluster.stages) > 1 else {}
+    for stage in cluster.stages:
+        yield nest_of(stage, held)
+
+
+def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
+    """The facts of a stage's nest; `held` says how much of the shared dims one tile holds."""
+    extents: dict[str, int] = {}
+    for dim, size in (*(x for r in stage.roots for x in r.type.dims), *stage.folds):
+        extents[dim] = min(size, held.get(dim, size))
+    accesses = (*stage.reads, *(Access.of(r) for r in stage.roots))
+    walks = tuple(Walk.of(a, extents) for a in accesses)
+    folds = frozenset(d for d, _ in stage.folds)
+    return Nest(extents, folds, walks, product(extents.values()))
+
+
+def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:
+    """Vector operations of a nest with its best choice of lanes."""
+    return min((lane_cost(nest, lanes, orders) for lanes in _lanes(nest, orders)), default=0.0)
+
+
+def best_lanes(nest: Nest, orders: Mapping[Var, Order]) -> Order:
+    """The choice of lanes that `nest_cost` is about."""
+    return min(_lanes(nest, orders), key=lambda lanes: lane_cost(nest, lanes, orders), default=())
+
+
+def _lanes(nest: Nest, orders: Mapping[Var, Order]) -> list[Order]:
+    """Innermost dims of the values: one that fills a vector, or the last two."""
+    found: dict[Order, None] = {}
+    for walk in nest.walks:
+        by = {d: name for name, (d, plain) in walk.moves.items() if plain}
+        inner = [by[d] for d in orders.get(walk.var, ())[-3:] if d in by]
+        inner = [n for n in inner if nest.extents.get(n, 1) > 1]
+        if inner:
+            found[(inner[-1],)] = None
+            if len(inner) > 1 and nest.extents[inner[-1]] < VECTOR:
+                found[(inner[-2], inner[-1])] = None
+    return list(found) or [(d,) for d in nest.extents]
+
+
+def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
+    """Vector operations of a nest whose vectors run along `lanes` (inner last)."""
+    wide = min(product(nest.extents[d] for d in lanes), VECTOR)
+    cost = nest.points / wide
+    if any(d in nest.folds for d in lanes):
+        cost += nest.points / product(nest.extents[d] for d in nest.folds)
+    for walk in nest.walks:
+        if is_scattered(walk, lanes, orders.get(walk.var, ())):
+            again = nest.points >= 4 * walk.elements
+            cost += 2.0 * walk.elements if again else nest.points
+    return cost
+
+
+def is_scattered(walk: Walk, lanes: Order, order: Order) -> bool:
+    """Whether a vector's elements lie apart in memory: neither one element nor neighbours."""
+    moved = [walk.moves[d] for d in lanes if d in walk.moves]
+    if not moved:
+        return False
+    inner = order[-len(lanes) :]
+    if any(d not in inner for d, _ in moved):
+        return True
+    dim, plain = walk.moves.get(lanes[-1], ("", False))
+    return not plain or dim != order[-1]

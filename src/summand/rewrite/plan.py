@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from summand.ir.index import Form
 from summand.ir.nodes import (
     Call,
     Cond,
@@ -59,15 +60,35 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """One read of a stored value: the position along each of its dims."""
+
+    var: Var
+    at: tuple[tuple[str, Form | None], ...]
+
+    @staticmethod
+    def of(var: Var) -> Access:
+        """A value at the nest's own position."""
+        return Access(var, tuple((d, Form.of(d)) for d, _ in var.type.dims))
+
+    def is_identity(self, dim: str) -> bool:
+        """Whether `dim` is read at the reader's own position."""
+        return any(d == dim and f is not None and f.as_dim() == d for d, f in self.at)
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One nest (or the nests of one recurrence, scatter or interleave): it stores `roots`.
 
     `body` has the stages of a recurrence's body, for one that is a loop around nests; a recurrence
-    without them is one nest that carries its states in registers.
+    without them is one nest that carries its states in registers. `reads` and `folds` say what the
+    nest reads from memory and which dims it reduces.
     """
 
     roots: tuple[Var, ...]
     body: tuple[Stage, ...] = ()
+    reads: tuple[Access, ...] = field(default=(), compare=False)
+    folds: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class _Choice:
         sizes = op.args[0].type.sizes
         folds = frozenset((d, sizes[d]) for d in op.dims)
         if isinstance(end.op, Map | Reindex) and _finishes(end, out):
-            if inside.setdefault(end, folds) == folds and not folds & frozenset(end.out.type.dims):
+            if inside.setdefault(end, folds) == folds:
                 self.hard.discard(out)
                 self.soft -= {end.out}
                 self.hard.add(end.out)

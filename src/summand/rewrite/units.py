@@ -26,21 +26,9 @@ from summand.ir.nodes import (
     operands,
 )
 from summand.rewrite.costs import inputs, point_cost
-from summand.rewrite.plan import Graph, Inner, is_control
+from summand.rewrite.plan import Access, Graph, Inner, is_control
 
 Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One read of a stored value: the position along each of its dims."""
-
-    var: Var
-    at: tuple[tuple[str, Form | None], ...]
-
-    def is_identity(self, dim: str) -> bool:
-        """Whether `dim` is read at the reader's own position."""
-        return any(d == dim and f is not None and f.as_dim() == d for d, f in self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +77,8 @@ IsStored = Callable[[Var], bool]
 
 def unit_of(graph: Graph, is_stored: IsStored, eqn: Eqn, roots: tuple[Var, ...], n: int) -> Unit:
     """The unit of an equation whose results `roots` are stored."""
-    walk = _Walk(graph, is_stored)
     out = roots[0].type.dims
+    walk = _Walk(graph, is_stored, roots[0].type.names)
     match eqn.op:
         case Recur():
             return _recurrence(walk, eqn, eqn.op, roots, n)
@@ -115,8 +103,9 @@ def unit_of(graph: Graph, is_stored: IsStored, eqn: Eqn, roots: tuple[Var, ...],
 class _Walk:
     """Collects what an expression reads, down to stored values and parameters."""
 
-    def __init__(self, graph: Graph, is_stored: IsStored) -> None:
+    def __init__(self, graph: Graph, is_stored: IsStored, out: frozenset[str]) -> None:
         self.graph = graph
+        self.out = out  # the nest's own dims: a reduced one of the same name is another dim
         self.is_stored = is_stored
         self.slots = 0.0
         self.folds: dict[tuple[str, int], None] = {}
@@ -148,11 +137,13 @@ class _Walk:
             case Reduce():
                 sizes = eqn.op.args[0].type.sizes
                 inner = points
+                point = dict(at)
                 for d in eqn.op.dims:
-                    self.folds[(d, sizes[d])] = None
+                    name = f"{d}'" if d in self.out else d
+                    self.folds[(name, sizes[d])] = None
+                    point[d] = Form.of(name)
                     inner *= sizes[d]
                 self.slots += inner
-                point = {**at, **{d: Form.of(d) for d in eqn.op.dims}}
                 for a in eqn.op.args:
                     self.value(a, point, inner)
             case _:

@@ -15,7 +15,7 @@ from summand.ir.nodes import Interleave, ReduceAt, Var
 from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
 from summand.rewrite.plan import Cluster, Graph, Tile
 from summand.schedule.expressions import Coord, Storage
-from summand.schedule.lower_stage import lower_stage
+from summand.schedule.pack_tile import Packer
 from summand.schedule.task import Memory, NestBuilder, Task
 
 Launched = tuple[Kernel, tuple[str, ...]]
@@ -40,7 +40,8 @@ def lower_cluster(
         _bind(task, t)
     for k, var in enumerate(v for v in cluster.roots if v in cluster.scratch):
         task.storage[var] = _scratch(task, f"s{k}", var, orders[var])
-    parts = [lower_stage(task, stage) for stage in stages]
+    packer = Packer(task, orders)
+    parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
     name = _name(graph, cluster)
     if len(parts) == 1 and _is_apart(graph, cluster):
         return [_alone(task, name, stmt) for stmt in parts[0]]

@@ -32,7 +32,7 @@ from summand.ir.nodes import (
 from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
 from summand.rewrite.fuse import fuse
 from summand.rewrite.layout import choose_orders
-from summand.rewrite.plan import Cluster, Control, Graph, Plan, reads_of
+from summand.rewrite.plan import Cluster, Control, Graph, Plan
 from summand.rewrite.tiling import choose_tiles
 from summand.schedule.expressions import Storage
 from summand.schedule.lower_cluster import lower_cluster, transposing_kernel
@@ -142,9 +142,7 @@ class Unit:
                 known[var] = value.order if isinstance(value, Table) else ()
         rooted = [v for i in self.plan.items if isinstance(i, Cluster) for v in i.roots]
         values = list(dict.fromkeys((*stored, *rooted)))
-        every = frozenset((*values, *self.plan.program.params))
-        reads = {v: reads_of(graph, every, (v,)) for v in values}
-        return choose_orders(reads, known, values)
+        return choose_orders(self.plan.items, known, values)
 
     def _place(self, var: Var, buffer: str) -> None:
         sizes = var.type.sizes

@@ -1,0 +1,91 @@
+"""Copy what a product reads across the grain into scratch, once for each tile.
+
+    nest t u d: S[u, t] += Q[t, d] · K[u, d]   ->   nest t d: QT[d, t] = Q[t, d]
+                                                    nest t u d: S[u, t] += QT[d, t] · K[u, d]
+
+Only where each element is read several times, and the copy fits in the cache beside the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from summand.ir.nodes import Map, Reduce, Var
+from summand.loops.nodes import Stmt
+from summand.rewrite.layout import Nest, Walk, best_lanes, is_scattered, nest_of
+from summand.rewrite.plan import Stage
+from summand.rewrite.units import product
+from summand.schedule.expressions import Storage
+from summand.schedule.lower_stage import lower_stage
+from summand.schedule.task import NestBuilder, Task
+
+Order = tuple[str, ...]
+REUSE = 4  # reads of each element that pay for a copy
+ROOM = 128 << 10  # bytes of one copy
+
+
+@dataclass(slots=True)
+class Packer:
+    """Lowers the stages of one kernel, packing operands where that helps."""
+
+    task: Task
+    orders: Mapping[Var, Order]
+    _packed: dict[tuple[Var, Order], Storage] = field(default_factory=dict)
+
+    def lower(self, stage: Stage, tiled: bool) -> tuple[Stmt, ...]:
+        """The statements of a stage, copies of its operands first."""
+        if not tiled or not stage.folds or not self._is_plain(stage):
+            return lower_stage(self.task, stage)
+        nest = nest_of(stage, self.task.inner)
+        lanes = best_lanes(nest, self.orders)
+        copies: list[Stmt] = []
+        instead: dict[Var, Storage] = {}
+        for walk in nest.walks:
+            if walk.var in stage.roots or not self._pays(nest, walk, lanes):
+                continue
+            copies += self._pack(walk, lanes, instead)
+        task = self.task
+        if instead:
+            task = replace(task, storage={**task.storage, **instead})
+        return (*copies, *lower_stage(task, stage))
+
+    def _is_plain(self, stage: Stage) -> bool:
+        eqn = self.task.graph.eqn(stage.roots[0])
+        return eqn is not None and isinstance(eqn.op, Map | Reduce)
+
+    def _pays(self, nest: Nest, walk: Walk, lanes: Order) -> bool:
+        order = self.orders.get(walk.var, ())
+        if nest.points < REUSE * walk.elements or not is_scattered(walk, lanes, order):
+            return False
+        if any(not plain for _, plain in walk.moves.values()):
+            return False
+        if len(walk.moves) != len(walk.var.type.dims):
+            return False
+        moved = {dim: name for name, (dim, _) in walk.moves.items()}
+        if any(moved[d] != d and d in self.task.at for d in moved):
+            return False
+        return self._count(walk.var) * walk.var.type.dtype.bytes <= ROOM
+
+    def _count(self, var: Var) -> int:
+        return product(self.task.inner.get(d, n) for d, n in var.type.dims)
+
+    def _pack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
+        """The nest that makes a copy, unless there is one already."""
+        inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
+        order = (*(d for d in self.orders[walk.var] if d not in inner), *inner)
+        key = (walk.var, order)
+        if key in self._packed:
+            instead[walk.var] = self._packed[key]
+            return []
+        task, var = self.task, walk.var
+        sizes = var.type.sizes
+        name = f"pack {len(self._packed)}"
+        task.add_scratch(name, var.type.dtype, self._count(var))
+        dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
+        packed = task.within(Storage.dense(name, var.type.dtype, dims))
+        self._packed[key] = instead[var] = packed
+        builder = NestBuilder.over(task, {d: sizes[d] for d in order})
+        at = builder.point(var.type.dims)
+        builder.store(packed, at, builder.code.value(var, at))
+        return [builder.finish()]
