@@ -18,11 +18,13 @@ from typing import assert_never
 from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Piece, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.ahead import TASKS, coarsen, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
 from summand.schedule.cost import lane_kind
 from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
     Chain,
+    buffers_of,
     chain_of,
     drop_true_guards,
     drop_unit_dims,
@@ -81,9 +83,13 @@ def _is_plain(nest: Nest) -> bool:
 
 def _each_nest(kernel: Kernel, target: Target) -> Kernel:
     buffers = {b.name: b for b in (*kernel.params, *kernel.scratch)}
+    dim = None
+    if several_reads(kernel):
+        kernel, dim = coarsen(kernel, TASKS)
     runs = math.prod(n for _, n in kernel.grid)
     grid = frozenset(d for d, _ in kernel.grid)
-    return replace(kernel, body=_scheduled(kernel.body, grid, buffers, target, runs))
+    kernel = replace(kernel, body=_scheduled(kernel.body, grid, buffers, target, runs))
+    return fetch_ahead(kernel, dim, target) if dim is not None else kernel
 
 
 def _scheduled(
@@ -121,17 +127,21 @@ def schedule_nest(
     """The schedule of one nest that runs `runs` times; dims in `bound` are fixed further out."""
     if not _is_plain(nest):
         return Schedule(loops=_loop_order(nest))
-    widths = tuple(sorted((b.name, b.dtype.bits) for b in buffers.values()))
-    return _nest_schedule(nest, widths, target, 1 << (runs.bit_length() & ~1))
+    touched = buffers_of(nest)
+    known = tuple(sorted((b for b in buffers.values() if b.name in touched), key=_name))
+    return _nest_schedule(nest, known, target, 1 << (runs.bit_length() & ~1))
+
+
+def _name(buffer: Buffer) -> str:
+    return buffer.name
 
 
 @lru_cache(maxsize=4096)
-def _nest_schedule(
-    nest: Nest, widths: tuple[tuple[str, int], ...], target: Target, runs: int
-) -> Schedule:
-    facts = analyse(nest, dict(widths))
+def _nest_schedule(nest: Nest, buffers: tuple[Buffer, ...], target: Target, runs: int) -> Schedule:
+    facts = analyse(nest, {b.name: b.dtype.bits for b in buffers})
     choice = choose_registers(facts, Limits(single=free_forms(nest), runs=runs), target)
-    return build_schedule(facts, choice)
+    streaming = _streams(facts, choice, {b.name: b for b in buffers}, target)
+    return build_schedule(facts, choice, streaming)
 
 
 def _loop_order(nest: Nest) -> tuple[str, ...]:
@@ -182,6 +192,9 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
     if last is None:
         return inner, choice.tile
     lanes = {p.dim: p.count for p in choice.lanes}
+    whole = _short_reduction(facts, choice, lanes)
+    if whole:
+        return (*whole, *inner), choice.tile
     vectors = -(-facts.extents[last] // lanes.get(last, 1))
     busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
     copies = choice.copies
@@ -196,6 +209,18 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
     count = min(count, max(4, copies)) if vectors > 16 else count
     pieces = (Piece(last, count),) if count > 1 else ()
     return (*pieces, *inner), choice.tile
+
+
+def _short_reduction(facts: Facts, choice: Choice, lanes: Mapping[str, int]) -> tuple[Piece, ...]:
+    """All reduced dims, where they are so short together that no loop is wanted."""
+    rest = [d for d in _reduction_order(facts, choice) if d not in choice.unrolled]
+    counts = [-(-facts.extents[d] // lanes.get(d, 1)) for d in rest]
+    points = math.prod(counts)
+    if facts.nest.bounds or facts.carried or points > 8:
+        return ()
+    if points * choice.step_lines > 3 * MOST_LINES:
+        return ()
+    return tuple(Piece(d, n) for d, n in zip(rest, counts, strict=True) if n > 1)
 
 
 def _innermost(facts: Facts, choice: Choice) -> str | None:
@@ -256,8 +281,7 @@ def _reduction_order(facts: Facts, choice: Choice) -> list[str]:
 
 def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> Scheduled:
     """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
-    buffers = {b.name: b for b in chain.kernel.params}
-    bits = {b.name: b.dtype.bits for b in buffers.values()}
+    bits = {b.name: b.dtype.bits for b in chain.kernel.params}
     nest = merge_dims(drop_unit_dims(drop_true_guards(chain.nest)))
     facts, choice = _best_form(nest, bits, part, target)
     parts = None if part else _in_parts(chain.kernel, facts, choice, target)
@@ -280,7 +304,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     chain = _in_tasks(chain, facts, choice, target)
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
-    streaming = _streams(facts, choice, target)
+    buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
+    streaming = _streams(final, choice, buffers, target)
     schedule = build_schedule(final, choice, streaming)
     kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
@@ -473,17 +498,20 @@ def _bytes(facts: Facts) -> float:
     return sum(moved.values())
 
 
-def _streams(facts: Facts, choice: Choice, target: Target) -> bool:
-    """Whether stores bypass the cache: whole vectors, and more than the cache holds."""
+def _streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target: Target) -> bool:
+    """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds."""
     lanes = {p.dim for p in choice.lanes}
     width = math.prod(p.count for p in choice.lanes)
+    loaded = {a.buffer for a in facts.loads}
     for store in facts.stores:
-        size = math.prod(facts.extents[d] for d in store.dims) * store.bits // 8
+        buffer = buffers[store.buffer]
         kind = lane_kind(store.strides, store.loose, choice.lanes)
-        steps = [s for d, s in store.strides.items() if d not in lanes]
-        aligned = all(s % width == 0 for s in steps) and store.at.form.const % width == 0
-        if size <= target.l3 // 2 or kind != "unit" or not aligned or store.combines:
+        others = [c for a, c in store.at.form.terms if a not in lanes]
+        aligned = all(c % width == 0 for c in others) and store.at.form.const % width == 0
+        small = buffer.size * buffer.dtype.bytes <= target.l3 // 2
+        if small or buffer.memory != "global" or store.combines or store.buffer in loaded:
             return False
-        if any(facts.extents[d] % width for d in lanes):
+        uneven = any(facts.extents[p.dim] % p.count for p in choice.lanes)
+        if kind != "unit" or not aligned or uneven:
             return False
     return bool(facts.stores)

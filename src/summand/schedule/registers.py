@@ -237,7 +237,8 @@ def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iter
         n = lane_count[dim]
         if n > 1:
             vectors = -(-facts.extents[dim] // n)
-            choices.append([c for c in (1, 2, 3, 4, 6) if c <= vectors])
+            counts = (1, 2, 3, 4, 6) if model.latency else (1, 2, 4)
+            choices.append([c for c in counts if c <= vectors])
         else:
             choices.append(_options(facts.extents[dim], 16))
     for combo in itertools.product(*choices):

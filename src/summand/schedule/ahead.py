@@ -1,0 +1,124 @@
+"""Let a task hold several tiles, and ask early for what the next one reads.
+
+    grid i.t=2048                       grid i.tg=32
+      nest … a[8192*i.t + …]      ->      loop i.t=64
+      nest … a[8192*i.t + …]                nest … a[524288*i.tg + 8192*i.t + …]
+                                            nest …   the same, prefetch a 8192 ahead
+
+A kernel of several nests alternates between memory and arithmetic; with the next tile on its way
+while this one is computed, its time is the greater of the two and no longer their sum. Tasks are
+claimed in any order, so only tiles of one task can be fetched ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from summand.ir.index import Form
+from summand.loops.nodes import Guard, Kernel, Let, Load, Loop, Nest, Schedule, Stmt, When
+from summand.options import Target
+from summand.schedule.accesses import Access, analyse
+from summand.schedule.moves import nests_of, substitute
+
+TASKS = 32  # tasks that remain
+LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than waiting
+
+
+def substitute_body(body: tuple[Stmt, ...], values: Mapping[str, Form]) -> tuple[Stmt, ...]:
+    """Statements with forms in place of dims."""
+    out: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case Nest():
+                out.append(substitute(stmt, values))
+            case Loop():
+                out.append(replace(stmt, body=substitute_body(stmt.body, values)))
+            case Let():
+                inner = substitute_body(stmt.body, values)
+                out.append(replace(stmt, form=stmt.form.substitute(values), body=inner))
+            case When():
+                guards = tuple(
+                    Guard(g.form.substitute(values), g.size, g.dynamic) for g in stmt.guards
+                )
+                out.append(When(guards, substitute_body(stmt.body, values)))
+            case _:
+                assert_never(stmt)
+    return tuple(out)
+
+
+def coarsen(kernel: Kernel, tasks: int) -> tuple[Kernel, str | None]:
+    """Run several steps of the innermost grid dim in each task, so that about `tasks` remain.
+
+    Returns the kernel and the loop's dim, or None where the number of steps has no fitting divisor.
+    """
+    total = math.prod(n for _, n in kernel.grid)
+    if not kernel.grid or total < 2 * tasks:
+        return kernel, None
+    dim, extent = kernel.grid[-1]
+    wanted = total // tasks
+    steps = max((s for s in range(1, min(wanted, extent) + 1) if extent % s == 0), default=1)
+    if steps == 1:
+        return kernel, None
+    outer = f"{dim}g"
+    at = Form.of(outer) * steps + dim
+    body = (Loop(dim, steps, substitute_body(kernel.body, {dim: at})),)
+    return replace(kernel, grid=(*kernel.grid[:-1], (outer, extent // steps)), body=body), dim
+
+
+def fetch_ahead(kernel: Kernel, dim: str, target: Target) -> Kernel:
+    """In the last nest that reads an operand of the tile, prefetch the same of the next tile."""
+    last: dict[str, int] = {}
+    nests = nests_of(kernel.body)
+    for number, nest in enumerate(nests):
+        for buffer in _ahead(kernel, nest, dim, target):
+            last[buffer] = number
+    counter = iter(range(len(nests)))
+
+    def visit(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        out: list[Stmt] = []
+        for stmt in body:
+            if isinstance(stmt, Nest):
+                number = next(counter)
+                found = _ahead(kernel, stmt, dim, target)
+                wanted = tuple((b, s) for b, s in found.items() if last[b] == number)
+                schedule = replace(stmt.schedule or Schedule(), prefetch=wanted)
+                out.append(replace(stmt, schedule=schedule))
+            else:
+                out.append(replace(stmt, body=visit(stmt.body)))
+        return tuple(out)
+
+    return replace(kernel, body=visit(kernel.body))
+
+
+def _ahead(kernel: Kernel, nest: Nest, dim: str, target: Target) -> dict[str, int]:
+    """Operands that the nest reads once through, and their elements from one tile to the next."""
+    if nest.schedule is None or not nest.schedule.loops:
+        return {}
+    bits = {b.name: b.dtype.bits for b in kernel.params}
+    facts = analyse(nest, bits)
+    out: dict[str, int] = {}
+    for load in facts.loads:
+        distance = load.at.form.coefficient(dim)
+        if load.buffer in bits and distance and _once(load, facts.extents):
+            size = math.prod(facts.extents.values()) * load.bits // 8
+            if LEAST_BYTES <= size <= target.l2:
+                out[load.buffer] = distance
+    return out
+
+
+def _once(load: Access, extents: Mapping[str, int]) -> bool:
+    """Whether every point of the nest reads an element of its own."""
+    if load.loose or load.guarded:
+        return False
+    return all(load.stride(d) for d, n in extents.items() if n > 1)
+
+
+def several_reads(kernel: Kernel) -> bool:
+    """Whether the kernel has several nests and reads global memory."""
+    nests = nests_of(kernel.body)
+    params = {b.name for b in kernel.params}
+    loads = [i for n in nests for i in n.code if isinstance(i, Load) and i.buffer in params]
+    return len(nests) > 1 and bool(loads)
