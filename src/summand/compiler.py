@@ -27,6 +27,7 @@ import llvmlite
 
 from summand.assemble import assemble
 from summand.codegen.cpu.module import emit, scratch_bytes
+from summand.complex_ports import param_orders, result_orders, with_complex_ports
 from summand.errors import InternalError, Loc, SummandError
 from summand.ir.foreign import find
 from summand.ir.named import Named
@@ -55,6 +56,7 @@ from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
 from summand.rewrite.simplify import simplify
+from summand.rewrite.split_complex import split_complex
 from summand.rewrite.split_recur import split_recur
 from summand.rewrite.window_adjoint import window_adjoint
 from summand.runtime import cache, jit, machine
@@ -88,6 +90,7 @@ PASSES = (
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),
+    Pass(split_complex, "lowering knows no complex numbers"),
     Pass(simplify, "what was expanded has constants of its own"),
     Pass(merge_equal, "and repeats itself"),
     Pass(drop_unused, "nobody reads what was merged away"),
@@ -211,8 +214,9 @@ def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log:
     """Lower every kernel to loops and schedule them."""
     began = time.perf_counter()
     hidden = len(fused.program.results) - len(request.result_order)
-    results = (*request.result_order, *((),) * hidden)
-    module = lower_plan(fused, request.param_order, results, request.target, request.options)
+    params = param_orders(request.program, request.param_order)
+    results = result_orders(request.program, request.result_order, hidden)
+    module = lower_plan(fused, params, results, request.target, request.options)
     found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
     module = replace(module, checks=tuple(found))
     log.stage("loops", began, True, lambda: loops_text(module))
@@ -257,7 +261,7 @@ def build(request: Request, log: Log) -> Artifact:
     module = lowered(request, log)
     objects = generate(request, module, log)
     scratch = max((scratch_bytes(k) for k in module.kernels), default=0)
-    return assemble(module, objects, scratch)
+    return with_complex_ports(assemble(module, objects, scratch), request.program)
 
 
 def _verified(stage: str, program: Program) -> None:
