@@ -101,16 +101,32 @@ def fits(nest: Nest, schedule: Schedule) -> bool:
     blocked = {p.dim for p in schedule.tile}
     for instr in nest.code:
         if isinstance(instr, Fold) and not instr.combine.commutative:
-            order = [d for d in schedule.loops if d in instr.dims]
             if spread & set(instr.dims) or schedule.copies > 1:
                 return False
-            if order != [d for d in instr.dims if d in order]:
+            if not _in_order(nest, schedule, instr):
                 return False
         if isinstance(instr, Carry) and instr.dim in spread | blocked:
             return False
     steps = steps_of(schedule)
     plain = all(steps.get(d, 1) == 1 for d, _ in nest.dims)
     return plain or not array_dims(nest, Code(nest).deps, looped_dims(nest, steps))
+
+
+def _in_order(nest: Nest, schedule: Schedule, fold: Fold) -> bool:
+    """Whether loops, then what is held in registers, walk a fold's dims in the fold's order.
+
+    A dim may be both looped and unrolled only as the last loop and the outermost in registers.
+    """
+    wanted = [d for d in fold.dims if nest.extents[d] > 1]
+    held = [p.dim for p in (*schedule.tile, *schedule.unroll) if p.dim in wanted]
+    steps = steps_of(schedule)
+    loops = [d for d in schedule.loops if d in wanted and steps.get(d, 1) < nest.extents[d]]
+    loops += [d for d in wanted if d not in loops and d not in held]  # those it forgets
+    both = [d for d in dict.fromkeys(held) if d in loops]
+    inner = [d for d in dict.fromkeys(held) if d not in loops]
+    if both and (both != loops[-1:] or held[0] != both[0]):
+        return False
+    return [*loops, *inner] == wanted and len(held) == len(set(held))
 
 
 def steps_of(schedule: Schedule) -> dict[str, int]:
