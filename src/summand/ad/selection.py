@@ -42,18 +42,18 @@ SMALL = 16  # positions: up to here comparing with each costs less than one scat
 def selector(kind: str, dtype: DType, index: DType) -> Monoid:
     """The monoid over (value, position) that keeps the first greatest or least value.
 
-    Of no elements the position is the greatest integer, which is outside every dim.
+    Elements are folded in order, so a later one must be better, not equal: one comparison. Of no
+    elements, or where all are infinitely bad, the position is the greatest integer, which is
+    outside every dim: nothing was selected.
     """
     b = Builder()
     v1, i1, v2, i2 = (b.param(Type(t)) for t in (dtype, index, dtype, index))
     better = b.map("gt" if kind == "max" else "lt", v2, v1)
-    tie = b.map("and", b.map("eq", v2, v1), b.map("lt", i2, i1))
-    second = b.map("or", better, tie)
     value = b.map(kind, v1, v2)
-    combine = b.finish([value, b.map("where", second, i2, i1)])
+    combine = b.finish([value, b.map("where", better, i2, i1)])
     (start,) = identity_of(NAMED[kind], (dtype,))
     beyond: Scalar = 2 ** (index.bits - 1) - 1
-    return Monoid(f"arg{kind}", (start, beyond), combine, idempotent=True)
+    return Monoid(f"first_{kind}", (start, beyond), combine, commutative=False, idempotent=True)
 
 
 def position(b: Builder, sizes: Sequence[tuple[str, int]]) -> Var:
