@@ -48,6 +48,7 @@ from summand.loops.text import text as loops_text
 from summand.loops.verify_module import verify_module
 from summand.options import Options, Target
 from summand.rewrite.checks import IndexCheck, insert_checks
+from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
 from summand.rewrite.fuse import fuse
@@ -93,6 +94,7 @@ PASSES = (
     Pass(split_complex, "lowering knows no complex numbers"),
     Pass(simplify, "what was expanded has constants of its own"),
     Pass(merge_equal, "and repeats itself"),
+    Pass(contract, "products under sums in the order that takes fewest operations"),
     Pass(drop_unused, "nobody reads what was merged away"),
 )
 

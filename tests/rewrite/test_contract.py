@@ -1,0 +1,71 @@
+"""Products under sums: what the order becomes, and that it means the same."""
+
+from hypothesis import HealthCheck, given, settings
+
+from summand import dtypes as dt
+from summand.ir.builder import Builder
+from summand.ir.nodes import SUM, Reduce, Type
+from summand.rewrite.contract import contract
+from summand.rewrite.drop_unused import drop_unused
+from tests.programs import programs
+from tests.rewrite.agreement import assert_same_results
+
+
+def value(b, **sizes):
+    return b.param(Type.of(dt.f32, sizes))
+
+
+def sums(program):
+    return [(e.op.dims, e.out.type.names) for e in program.eqns if isinstance(e.op, Reduce)]
+
+
+def contracted(program):
+    after = drop_unused(contract(program))
+    assert_same_results(program, after)
+    return after
+
+
+def test_factors_without_the_dim_leave_the_sum():
+    b = Builder()
+    x, y, z, w = value(b, i=4, k=5), value(b, k=5, j=6), value(b, i=4), value(b, j=6)
+    p = b.map("div", b.map("mul", b.map("mul", x, z), y), b.map("exp", w))
+    after = contracted(b.finish(b.reduce(SUM, ["k"], p)))
+    assert sums(after) == [(("k",), {"i", "j"})]
+    assert after.eqns[-1].op.fn == "div"
+
+
+def test_a_chain_of_matrices_ends_at_the_vector():
+    b = Builder()
+    a, m, v = value(b, i=20, k=30), value(b, k=30, j=40), value(b, j=40)
+    p = b.map("mul", b.map("mul", a, m), v)
+    after = contracted(b.finish(b.reduce(SUM, ["k", "j"], p)))
+    assert sums(after) == [(("j",), {"k"}), (("k",), {"i"})]
+
+
+def test_sums_of_several_statements_are_one_contraction():
+    b = Builder()
+    a, m, v = value(b, i=20, k=30), value(b, k=30, j=40), value(b, j=40)
+    am = b.reduce(SUM, ["k"], b.map("mul", a, m))[0]
+    after = contracted(b.finish(b.reduce(SUM, ["j"], b.map("mul", am, v))))
+    assert sums(after) == [(("j",), {"k"}), (("k",), {"i"})]
+
+
+def test_a_value_with_two_readers_stays():
+    b = Builder()
+    a, m, v = value(b, i=20, k=30), value(b, k=30, j=40), value(b, j=40)
+    am = b.reduce(SUM, ["k"], b.map("mul", a, m))[0]
+    program = b.finish([b.reduce(SUM, ["j"], b.map("mul", am, v))[0], am])
+    assert sums(contracted(program)) == sums(program)
+
+
+def test_an_order_that_saves_nothing_is_kept():
+    b = Builder()
+    a, m, v = value(b, i=20, k=30), value(b, k=30, j=2), value(b, i=20, k=30)
+    program = b.finish(b.reduce(SUM, ["k"], b.map("mul", b.map("mul", a, v), m)))
+    assert contract(program) == program
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs())
+def test_random_programs_mean_the_same(program):
+    assert_same_results(program, contract(program))
