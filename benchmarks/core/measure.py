@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-import optree
 
 import summand as sm
 from summand.runtime import measure as limits
@@ -108,7 +107,7 @@ def peers_of(key: str, case: Case) -> dict[str, Thunk]:
 def runner(compiled: Callable[..., object], case: Case) -> Thunk:
     """Run a compiled case to its end."""
     arguments = case.arguments()
-    return lambda: sm.evaluate(*optree.tree_leaves(compiled(*arguments)))
+    return lambda: sm.evaluate(compiled(*arguments))
 
 
 def measure(key: str, rounds: int) -> Row:

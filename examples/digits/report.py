@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import summand as sm
-explain = None
+from summand import explain
 from summand.errors import MissingExtra
 
 matplotlib.use("Agg")
@@ -95,7 +95,7 @@ def _compile(step: Callable[..., object], arguments: tuple[object, ...]) -> floa
     return time.perf_counter() - begin
 
 
-def _row(kernel: "explain.KernelTime", total: float, profile: "explain.Profile") -> Kernel:
+def _row(kernel: explain.KernelTime, total: float, profile: explain.Profile) -> Kernel:
     of_peak = kernel.flops / kernel.seconds / profile.peak_flops
     of_copy = kernel.bytes / kernel.seconds / profile.bandwidth
     arithmetic = of_peak >= of_copy

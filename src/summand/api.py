@@ -29,7 +29,7 @@ from summand.lang.array import Array, Index, is_array, not_an_array, wrap
 from summand.lang.describe import message, source_row
 from summand.lang.graph import Buffer, Node, Sized, placeholder, placeholder_for, serial_now
 from summand.lang.location import here
-from summand.lang.pytree import Structure, flatten, unflatten, unflatten_call
+from summand.lang.pytree import Structure, flatten, leaves_of, unflatten, unflatten_call
 from summand.lang.rename import canonical
 from summand.lang.signature import argument_names
 from summand.lang.trace import extract, is_tracing, not_concrete, tracing
@@ -38,6 +38,7 @@ from summand.runtime.executable import Executable
 P = ParamSpec("P")
 R = TypeVar("R")
 Order = tuple[str, ...]
+T = TypeVar("T")
 
 _interpreting: ContextVar[bool] = ContextVar("summand_interpreting", default=False)
 
@@ -52,10 +53,11 @@ def interpret() -> Iterator[None]:
         _interpreting.reset(token)
 
 
-def evaluate(*arrays: Array) -> tuple[Array, ...]:
-    """Compute lazy arrays, all in one program; returns them."""
+def evaluate(*trees: T) -> tuple[T, ...]:
+    """Compute the lazy arrays in pytrees, all in one program; returns the pytrees."""
+    arrays = [leaf for leaf in leaves_of(trees) if isinstance(leaf, Array)]
     trace.evaluate([a.sized("evaluate") for a in arrays])
-    return arrays
+    return trees
 
 
 def run_program(
