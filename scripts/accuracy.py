@@ -30,9 +30,9 @@ error found, in units in the last place of the exact result (0.5 is correct roun
 
 Special values are those of C's Annex F: zeros keep their sign, denormals are read and written,
 results overflow to infinity and underflow to zero. `sin`, `cos` and `tan` are right for
-arguments of any size. `add`, `sub`, `mul`, `div`, `sqrt` and rounding are IEEE's, except that a product and the
-sum that uses it may be one fused operation. `max` and `min` propagate NaN. `mod` and `floordiv` are
-exact at any ratio of magnitudes, as in Python; an integer divided by zero is 0.
+arguments of any size. `add`, `sub`, `mul`, `div`, `sqrt` and rounding are IEEE's, except that a
+product and the sum that uses it may be one fused operation. `max` and `min` propagate NaN. `mod`
+and `floordiv` are exact at any ratio of magnitudes, as in Python; an integer divided by zero is 0.
 
 """
 
@@ -86,7 +86,7 @@ def main() -> int:
         rows.append("| " + " | ".join(cells) + " |")
         print(rows[-1], flush=True)
     if not options.check:
-        tail = f"\n{options.count:,} random bit patterns of f32 and more arguments near 0; f64 a quarter.\n"
+        tail = f"\n{options.count:,} random bit patterns and as many arguments near 0; f64 a quarter.\n"
         PAGE.write_text(HEAD + "\n".join(rows) + "\n" + tail)
     return int(failed)
 
