@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-
 import summand as sm
 from summand.runtime import measure as limits
 

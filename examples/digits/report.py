@@ -102,13 +102,20 @@ def _row(kernel: explain.KernelTime, total: float, profile: explain.Profile) -> 
     rate = (kernel.flops if arithmetic else kernel.bytes) / kernel.seconds / 1e9
     return Kernel(
         kernel.name,
-        kernel.note,
+        _brief(kernel.note),
         kernel.seconds / total,
         kernel.seconds * 1e3,
         rate,
         "GFLOP/s" if arithmetic else "GB/s",
         max(of_peak, of_copy),
     )
+
+
+def _brief(note: str) -> str:
+    """The lines of the program that a kernel computes, without its equations."""
+    lines = sorted({part.rsplit(":", 1)[1] for part in note.split("; ") if ":" in part})
+    shown = ", ".join(lines[:6]) + (", …" if len(lines) > 6 else "")
+    return f"{note.count(';') + 1} equations of lines {shown}"
 
 
 def show(numbers: Numbers, console: Console) -> None:
