@@ -177,7 +177,7 @@ def test_gather():
     same(a[i:index], ramp(4, 3)[rows], j, t, k)
     columns = sm.array(np.array([0, 2, 1, 0]), i)
     same(a[k:columns], ramp(4, 3)[range(4), [0, 2, 1, 0]], i)
-    same(a[i : index, k : 1], ramp(4, 3)[rows, 1], j, t)
+    same(a[i:index, k:1], ramp(4, 3)[rows, 1], j, t)
 
 
 def test_gather_beside_forms_and_windows():

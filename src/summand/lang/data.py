@@ -23,19 +23,17 @@ def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray,
     """An ndarray in storage, and its element type."""
     is_array = isinstance(x, (np.ndarray, np.generic))
     array = np.asarray(x)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype == np.uint16:
+        array = array.astype(np.int32)  # there is no u16; i32 holds it
     source = dtypes.from_numpy(array.dtype)
-    if source is None and array.dtype.kind in "fiu" and array.dtype.itemsize <= 8:
-        widened = {"f": np.float64, "i": np.int64, "u": np.uint64}[array.dtype.kind]
-        array = array.astype(np.int32 if array.dtype == np.uint16 else widened)
-        source = dtypes.from_numpy(array.dtype)
     if source is None:
         what = f"sm.array was given elements of type {array.dtype}"
-        advice = "It takes numbers: bool, integers, floats or complex."
+        advice = "It takes bool, integers, floats and complex numbers of up to 64 bits a part."
         raise DTypeError(message(what, source_row(here()), advice))
     if source is bf16:
         array = array.view(np.uint16)
-    if array.dtype.byteorder not in "=|" and not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     target = dtype or (source if is_array else _default(array, source))
     if target is not source:
         return np.asarray(convert_storage(array, source, target)), target
