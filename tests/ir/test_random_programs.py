@@ -3,11 +3,11 @@
 import warnings
 
 from hypothesis import given, settings
-from tests.programs import arguments, programs
 
 from summand.ir.interp import run
 from summand.ir.text import parse, text
 from summand.ir.verify import verify
+from tests.programs import arguments, programs
 
 
 @given(programs(zero_sizes=True))
