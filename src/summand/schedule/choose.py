@@ -43,8 +43,11 @@ from summand.schedule.registers import Choice, Limits, choose_registers, width_o
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
+ROW_BYTES = 1024  # rows at least this far apart are read one after the other
+ROWS = 8  # that are read together
 MOST_UNROLL = 32  # operations on accumulators in the innermost loop
 MOST_LINES = 200  # of code there
+SLOW_MEMORY = 200_000.0  # cycles from which moving the bytes counts: about the second cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,14 +316,16 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
 
 def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:
     """The reduction split over tasks, where there are too few results to spread."""
-    goal = task_goal(choice.cycles)
+    goal = task_goal(_work(facts, choice, target))
     kept = [d for d in facts.kept if d not in facts.ordered]
     tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept)
+    if is_column_stream(facts, choice, target):
+        tasks = math.prod(facts.extents[d] for d in kept if _reach(facts.loads, d) != 1)
     if goal < 4 or tasks * 2 > min(goal, FEWEST_TASKS):
         return None
     results = sum(math.prod(facts.extents[d] for d in s.dims) for s in facts.stores)
     cut = find_cut(facts, min(goal, MOST_PARTS) // tasks)
-    if cut is None or results * cut.parts > choice.cycles / 5:
+    if cut is None or results * cut.parts > _work(facts, choice, target) / 5:
         return None
     split = split_reduction(kernel, facts, cut)
     alone = frozenset((split.part,))
@@ -328,6 +333,28 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
     kernels = tuple(k for s in done for k in s.kernels)
     inner = tuple(t for s in done for t in s.temporaries)
     return Scheduled(kernels, (*split.temporaries, *inner))
+
+
+def _work(facts: Facts, choice: Choice, target: Target) -> float:
+    """Cycles of one core, arithmetic or memory."""
+    return max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
+
+
+def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
+    """Whether a reduction reads a large array once, its rows (along the lanes) one below another.
+
+    Column by column it would touch a page for each vector; so it is walked in blocks of rows.
+    """
+    lanes = {p.dim for p in choice.lanes}
+    if _is_map(facts, choice) or lanes & facts.reduced or blockable_fold(facts) is None:
+        return False
+    for load in facts.loads:
+        once = all(d in load.dims for d, n in facts.extents.items() if n > 1)
+        near = min((abs(load.stride(d)) * load.bits // 8 for d in facts.reduced), default=0)
+        size = math.prod(facts.extents.values()) * load.bits // 8
+        if once and not load.loose and near >= ROW_BYTES and size > 2 * target.l2:
+            return True
+    return False
 
 
 def _best_form(
@@ -338,7 +365,10 @@ def _best_form(
     best: tuple[Facts, Choice] | None = None
     for form in forms:
         facts = analyse(form, bits)
-        limits = Limits(single=single | free_forms(form), may_pack=True)
+        floor = _bytes(facts) / target.dram_bytes_per_cycle
+        limits = Limits(
+            single | free_forms(form), may_pack=True, floor=floor if floor > SLOW_MEMORY else 0.0
+        )
         choice = choose_registers(facts, limits, target)
         if best is None or choice.cost < best[1].cost:
             best = facts, choice
@@ -407,11 +437,10 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     kept.sort(key=lambda d: -_reach(facts.stores, d))
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
-    work = max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
-    goal = task_goal(work)
+    goal = task_goal(_work(facts, choice, target))
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
-    if not _is_map(facts, choice) and goal > 1:
+    if not _is_map(facts, choice) and goal > 1 and not is_column_stream(facts, choice, target):
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         a, b = _operand_bytes(facts, lanes)
         share = columns_goal(goal, a, b, tiles, target.l2 // 2)
@@ -441,6 +470,8 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
             walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
     order = [d for d in _reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
+    if order and is_column_stream(facts, choice, target):
+        wanted = max(wanted, facts.extents[order[0]] // ROWS)
     count = block_count(facts.extents[order[0]], wanted) if order else 1
     if count == 1:
         return chain
@@ -500,18 +531,19 @@ def _bytes(facts: Facts) -> float:
 
 def _streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target: Target) -> bool:
     """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds."""
-    lanes = {p.dim for p in choice.lanes}
-    width = math.prod(p.count for p in choice.lanes)
+    stored = choice.end_lanes or choice.lanes
+    lanes = {p.dim for p in stored}
+    width = math.prod(p.count for p in stored)
     loaded = {a.buffer for a in facts.loads}
     for store in facts.stores:
         buffer = buffers[store.buffer]
-        kind = lane_kind(store.strides, store.loose, choice.lanes)
+        kind = lane_kind(store.strides, store.loose, stored)
         others = [c for a, c in store.at.form.terms if a not in lanes]
         aligned = all(c % width == 0 for c in others) and store.at.form.const % width == 0
         small = buffer.size * buffer.dtype.bytes <= target.l3 // 2
         if small or buffer.memory != "global" or store.combines or store.buffer in loaded:
             return False
-        uneven = any(facts.extents[p.dim] % p.count for p in choice.lanes)
+        uneven = any(facts.extents[p.dim] % p.count for p in stored)
         if kind != "unit" or not aligned or uneven:
             return False
     return bool(facts.stores)

@@ -222,7 +222,8 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
         cycles += chain + (copies - 1) * sums
-    return Score(cycles, int(sums), registers, copies, lines + step_lines, step_lines)
+    lines += step_lines * (model.steps if model.steps <= 8 else 1)
+    return Score(cycles, int(sums), registers, copies, lines, step_lines)
 
 
 def build_model(

@@ -25,7 +25,7 @@ PAGE = 4096  # bytes; also what one way of the first cache holds
 MOST_POINTS = 30  # vectors of a register tile
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
-LINE_CYCLES = 500.0  # a line of code compiles in 50 us: worth that over a few hundred runs
+LINE_CYCLES = 1000.0  # a line of code compiles in 50 us: worth that over a few hundred runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,13 @@ class Limits:
     single: frozenset[str] = frozenset()  # no tile and no lanes along these (bounds read them)
     may_pack: bool = False
     runs: int = 1  # how often the nest runs
+    floor: float = 0.0  # cycles that moving the bytes takes anyway
+
+    def cost(self, cycles: float, lines: float) -> float:
+        """Cycles of all runs, and the price of the code."""
+        if self.floor:
+            cycles = max(cycles, self.floor) + 0.1 * min(cycles, self.floor)
+        return cycles * self.runs + lines * LINE_CYCLES
 
 
 def unrolled_dims(facts: Facts) -> frozenset[str]:
@@ -316,7 +323,7 @@ def _best_tile(
         if s.registers > target.registers and max(counts, default=1) > 1:
             continue
         all_tiles = s.cycles * weigh.factor(counts) * rest
-        cost = all_tiles * limits.runs + s.lines * LINE_CYCLES
+        cost = limits.cost(all_tiles, s.lines)
         if cost < least * (1 - 1e-9):
             best, least, won, cycles = counts, cost, s, all_tiles
     packing = packing_cycles(facts, lanes, packed)
@@ -368,7 +375,7 @@ def _with_end(
         (Piece(end, width),),
         unrolled,
         number * one.cycles,
-        number * one.cycles * limits.runs + one.lines * LINE_CYCLES,
+        limits.cost(number * one.cycles, one.lines),
         1,
         width,
         (),
