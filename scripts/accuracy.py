@@ -86,7 +86,9 @@ def main() -> int:
         rows.append("| " + " | ".join(cells) + " |")
         print(rows[-1], flush=True)
     if not options.check:
-        tail = f"\n{options.count:,} random bit patterns and as many arguments near 0; f64 a quarter.\n"
+        tail = (
+            f"\n{options.count:,} random bit patterns, as many arguments near 0; f64 a quarter.\n"
+        )
         PAGE.write_text(HEAD + "\n".join(rows) + "\n" + tail)
     return int(failed)
 
