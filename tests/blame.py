@@ -16,7 +16,7 @@ from summand.ir.text import text
 from summand.loops.interp import run_module
 from summand.runtime.executable import Executable
 from tests.programs import arguments
-from tests.rewrite.agreement import assert_close
+from tests.rewrite.agreement import assert_close, narrowest
 
 
 def blame(program, params, results, options):
@@ -30,7 +30,7 @@ def blame(program, params, results, options):
 def _blame(program, params, results, options):
     args = arguments(program)
     wanted = [a.transposed(o).array for a, o in zip(run(program, args), results)]
-    types = [v.type for v in program.results]
+    types = list(zip([v.type.dtype for v in program.results], narrowest(program), strict=True))
     target = compiler.machine.target()
     request = compiler.Request(program, params, results, options, target)
     for step in compiler.PASSES:
@@ -59,9 +59,9 @@ def _blame(program, params, results, options):
 
 
 def _differs(wanted, found, types):
-    for number, (a, b, type_) in enumerate(zip(wanted, found, types)):
+    for number, (a, b, (dtype, coarse)) in enumerate(zip(wanted, found, types)):
         try:
-            assert_close(a, b, type_.dtype)
+            assert_close(a, b, dtype, computed_in=coarse)
         except AssertionError as error:
             return f"result {number}: {error}"
     return ""

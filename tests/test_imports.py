@@ -26,7 +26,7 @@ def rows():
         if "ground" in may:
             may |= GROUND
         if last == "all above":
-            may = set(allowed) | {m for ms in allowed.values() for m in ms}
+            may = {*allowed, *names} | {m for ms in allowed.values() for m in ms}
         for name in names:
             allowed[name] = may
     return allowed
