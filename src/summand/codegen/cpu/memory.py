@@ -438,12 +438,16 @@ def store(fn: Function, place: Place, value: Value, mask: Mask, streaming: bool 
     if mask.never:
         return
     stored = to_memory(fn, value, place.dtype, place.lanes)
-    if place.lanes == 1 or (mask.uniform is not None and not place.contiguous):
+    if place.lanes == 1:
         branch(fn, condition(fn, mask), lambda: _store_static(fn, place, stored, None))
-    elif place.computed is not None or mask.lanes is not None:
+        return
+    rest = Mask(mask.static, None, mask.lanes)
+    branch(fn, mask.uniform, lambda: _store_lanes(fn, place, stored, rest, streaming))
+
+
+def _store_lanes(fn: Function, place: Place, stored: Value, mask: Mask, streaming: bool) -> None:
+    if place.computed is not None or mask.lanes is not None:
         _store_masked(fn, place, stored, mask)
-    elif mask.uniform is not None:
-        branch(fn, mask.uniform, lambda: _store_static(fn, place, stored, mask.static))
     else:
         _store_static(fn, place, stored, mask.static, streaming)
 

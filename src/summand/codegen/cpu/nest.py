@@ -362,12 +362,10 @@ class NestWriter(States):
             sinks = [s for s in sinks if s < len(self.plan.code)]
         done: set[Key] = set()
         dims = frozenset[str]().union(*(self.plan.point_dims(s) for s in sinks))
-        tile = self.plan.tile_points(self.size, dims)
-        for turn, u in enumerate(self.plan.unroll_points(self.size, dims)):
-            self._prefetch(sinks, u)
+        for turn, points in enumerate(self.plan.block_points(self.size, dims)):
+            self._prefetch(sinks, points)
             for sink in sinks:
-                for t in tile:
-                    p: Point = {**t, **{d: t.get(d, 0) + v for d, v in u.items()}} if u else t
+                for p in points:
                     self._run_at(sink, p, turn, done)
 
     def _run_at(self, sink: Sink, p: Point, turn: int, done: set[Key]) -> None:
@@ -399,21 +397,19 @@ class NestWriter(States):
         assert end is not None
         if not stores:
             return
-        dims = sorted(
-            {*end.offsets, *(d for d in self.plan.lanes.offsets if d not in self.plan.inner)}
-        )
-        axes = [(d, range(0, self.size[d], end.volume.get(d, 1))) for d in dims if d in self.size]
-        inside: list[dict[str, int]] = [{}]
-        for d, values in axes:
-            inside = [{**q, d: v} for q in inside for v in values]
-        others = frozenset(self.plan.extent).difference(dims, self.plan.inner)
-        rest = self.plan.tile_points(self.size, others)
-        done: set[Key] = set()
         self.lanes = end
+        done: set[Key] = set()
         for sink in stores:
-            for r in rest:
-                for q in inside:
-                    self._run_at(sink, {**r, **q}, 0, done)
+            deps = self.plan.point_dims(sink)
+            dims = sorted(deps & {*end.offsets, *self.plan.lanes.offsets})
+            inside: list[dict[str, int]] = [{}]
+            for d in dims:
+                places = range(0, self.size[d], end.volume.get(d, 1))
+                inside = [{**q, d: v} for q in inside for v in places]
+            for turn in self.plan.block_points(self.size, deps.difference(dims)):
+                for r in turn:
+                    for q in inside:
+                        self._run_at(sink, {**r, **q}, 0, done)
         self.lanes = self.plan.lanes
 
     # ---- stores
@@ -471,7 +467,7 @@ class NestWriter(States):
 
     # ---- prefetch
 
-    def _prefetch(self, sinks: Sequence[Sink], u: Point) -> None:
+    def _prefetch(self, sinks: Sequence[Sink], points: Sequence[Point]) -> None:
         """Ask for the elements that buffers' later rounds will read, in the innermost loop."""
         ahead = dict(self.plan.schedule.prefetch)
         if not ahead or not self.open or self.open[-1] != self.plan.loops[-1]:
@@ -482,8 +478,8 @@ class NestWriter(States):
             distance = ahead.get(access.buffer.name)
             if distance is None or access.dynamic:
                 continue
-            for t in self.plan.tile_points(self.size, self.plan.deps[r]):
-                place = self.place(access, {**t, **u})
+            for p in points:
+                place = self.place(access, p)
                 at = place.offset + min(place.pattern) + distance
                 pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
                 if pointer.name not in seen:

@@ -285,6 +285,17 @@ class NestPlan:
         pieces = [p for p in self.schedule.unroll if p.dim in dims]
         return self.points(pieces, size, base)
 
+    def block_points(
+        self, size: Mapping[str, int], dims: frozenset[str]
+    ) -> list[list[dict[str, int]]]:
+        """Points along some dims: for each place of what is unrolled, those of the tile."""
+        tile = self.tile_points(size, dims)
+        found = []
+        for u in self.unroll_points(size, dims):
+            sums = [{**t, **{d: t.get(d, 0) + v for d, v in u.items()}} for t in tile]
+            found.append([p for p in sums if all(v < size[d] for d, v in p.items())])
+        return found
+
     def fold_points(self, dims: Iterable[str], size: Mapping[str, int]) -> list[dict[str, int]]:
         """Points in registers of some dims, in order: of a fold inside the registers."""
         wanted = list(dims)

@@ -33,12 +33,7 @@ class States(Values):
     def block(self) -> list[dict[str, int]]:
         """All points of the register block: what is unrolled outside, the tile inside."""
         size, dims = self.full_size(), frozenset(self.plan.extent)
-        tile = self.plan.tile_points(size, dims)
-        return [
-            {**t, **{d: t.get(d, 0) + v for d, v in u.items()}}
-            for u in self.plan.unroll_points(size, dims)
-            for t in tile
-        ]
+        return [p for turn in self.plan.block_points(size, dims) for p in turn]
 
     def full_size(self) -> Mapping[str, int]:
         """Sizes with those of loops that are not open yet: one step each."""
