@@ -30,7 +30,7 @@ from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten
 from summand.lang.slices import body_at
 from summand.lang.trace import tracing
-from summand.lang.unsized import Sizes, Unsized, Value, force, settle
+from summand.lang.unsized import Sizes, Unsized, Value, force, settle, sizes_of
 
 Tree = object  # a pytree of arrays
 ROUNDS = 8  # dims and types of a state grow monotonically, so few rounds reach the fixed point
@@ -208,8 +208,14 @@ def _guess(leaf: Init, over: tuple[str, ...], loc: Loc | None) -> StateType:
 def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value]:
     """One trace of the step."""
     proxies = [State(log, i) for i in range(len(log.states))]
-    with tracing():
-        out = step(unflatten(tree, proxies))
+    try:
+        with tracing():
+            out = step(unflatten(tree, proxies))
+    except DimError as error:
+        if all(s.sizes for s in log.states):
+            raise
+        advice = "If the state should have that dim, give it to init: init=sm.zeros({k: 64})."
+        raise DimError(f"{error}\n{advice}") from error
     leaves, found = flatten(out)
     if found != tree:
         what = f"step returns {shown(found)}, but the state is {shown(tree)}"
@@ -254,8 +260,7 @@ def _over_sizes(
     """Sizes of the `over` dims: what the step's arrays say, or the dims' own."""
     found = dict(sizes)
     for out in outs:
-        uses = out.type.dims if isinstance(out, Sized) else [(k.dim, k.size) for k in out.known]
-        for dim, size in uses:
+        for dim, size in sizes_of(out, "recur", loc).items():
             if dim in over:
                 found.setdefault(dim, size)
     for dim in over:
