@@ -140,6 +140,19 @@ def test_a_value_that_is_stored_anyway_is_not_stored_twice():
     assert back.keep == ("none", "all")
 
 
+def test_an_earlier_state_that_is_a_result_itself():
+    body = Builder()
+    s, x = body.param(array()), body.param(array())
+    body.param(Type(i32))
+    inner = body.finish([body.map("mul", s, x), s, body.map("sin", s)])
+    b = Builder()
+    x, s0 = b.param(array(t=5)), b.param(array())
+    op = Recur(("t",), (True,), (5,), (Read(0, (1,)),), (s0,), (x,), inner, ("none", "all", "all"))
+    outs = b.emit(op, [array(), array(t=5), array(t=5)])
+    program = b.finish(outs[1:])
+    assert_same_results(program, split_recur(program))
+
+
 @given(programs(kinds=("recurrence", "fold", "binary", "unary", "reindex", "gather")))
 @settings(max_examples=60, deadline=None, database=None)
 def test_random_programs(program):

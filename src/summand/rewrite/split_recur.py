@@ -270,7 +270,7 @@ def _sink(new: Rebuild, eqn: Eqn, outside: _Outside, cut: _Cut, outs: Sequence[V
         return
     needed = outside.body.needed([op.body.results[n] for n in cut.sunk], frozenset(outside.known))
     for param, read, init in zip(op.body.params, op.reads, op.inits, strict=False):
-        if param in needed:
+        if param in needed and param not in outside.known:
             state = new.of(eqn.outs[read.state])
             outside.known[param] = earlier(new, op, read, state, new.of(init))
     for number in cut.sunk:
