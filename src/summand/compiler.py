@@ -13,7 +13,6 @@ pass runs, so a warm start costs no more than that text and the loading of machi
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import sys
 import threading
@@ -67,6 +66,7 @@ from summand.schedule.lower import lower_plan
 
 Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
+MOST_PARTS = 32  # about so many LLVM modules of one program; each costs a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,28 +228,29 @@ def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log:
 
 
 def generate(request: Request, module: Module, log: Log) -> list[bytes]:
-    """LLVM text, and object files of it."""
+    """LLVM text, and object files of it: LLVM works on one part while the next is written."""
     began = time.perf_counter()
-    units = [emit(part, request.target) for part in _parts(module, request.target)]
-    log.stage("llvm", began, True, lambda: "\n".join(units))
-    began = time.perf_counter()
-    objects = jit.compile_objects(units, request.target)
-    log.stage(
-        "assembly",
-        began,
-        True,
-        lambda: "\n".join(jit.assembly(u, request.target) for u in units),
-    )
-    return objects
+    with jit.Objects(request.target) as objects:
+        texts = []
+        for part in _parts(module):
+            texts.append(emit(part, request.target))
+            objects.add(texts[-1])
+        log.stage("llvm", began, True, lambda: "\n".join(texts))
+        began = time.perf_counter()
+        files = objects.files()
+    log.stage("assembly", began, True, lambda: _assembly(texts, request.target))
+    return files
 
 
-def _parts(module: Module, target: Target) -> list[Module]:
-    """The module cut so that several threads can generate code: consecutive kernels together."""
-    count = min(len(module.kernels), 4 * target.threads)
-    if target.threads == 1 or count <= 1:
-        return [module]
-    cuts = [len(module.kernels) * k // count for k in range(count + 1)]
-    return [replace(module, kernels=module.kernels[a:b]) for a, b in itertools.pairwise(cuts)]
+def _assembly(texts: Sequence[str], target: Target) -> str:
+    return "\n".join(jit.assembly(text, target) for text in texts)
+
+
+def _parts(module: Module) -> Iterator[Module]:
+    """The module cut into consecutive kernels, one or, where there are many, a few at a time."""
+    count = max(1, len(module.kernels) // MOST_PARTS)
+    for at in range(0, len(module.kernels), count):
+        yield replace(module, kernels=module.kernels[at : at + count])
 
 
 def lowered(request: Request, log: Log) -> Module:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import string_at
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -57,14 +57,41 @@ def compile_object(text: str, target: Target) -> bytes:
         module.close()
 
 
-def compile_objects(texts: Sequence[str], target: Target) -> list[bytes]:
+class Objects:
+    """Object files in the making: each begins as soon as its text is added, in a thread.
+
+    with Objects(target) as objects:
+        objects.add(text); objects.add(another)
+    objects.files()
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._made: list[Future[bytes]] = []
+        self._threads = ThreadPoolExecutor(target.threads, "summand-codegen")
+        _options()  # process-wide: set before any thread starts
+
+    def add(self, text: str) -> None:
+        """Begin the object file of a module."""
+        self._made.append(self._threads.submit(compile_object, text, self._target))
+
+    def files(self) -> list[bytes]:
+        """All object files, in the order in which they were added."""
+        return [made.result() for made in self._made]
+
+    def __enter__(self) -> Objects:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=any(error))
+
+
+def compile_objects(texts: Iterable[str], target: Target) -> list[bytes]:
     """Object files of several modules; each thread has an LLVM context of its own."""
-    if len(texts) <= 1 or target.threads <= 1:
-        return [compile_object(t, target) for t in texts]
-    _machine(target)  # process-wide options are set before threads start
-    workers = min(len(texts), target.threads)
-    with ThreadPoolExecutor(workers, thread_name_prefix="summand-codegen") as pool:
-        return list(pool.map(lambda t: compile_object(t, target), texts))
+    with Objects(target) as objects:
+        for text in texts:
+            objects.add(text)
+        return objects.files()
 
 
 def assembly(text: str, target: Target) -> str:
