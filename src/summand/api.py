@@ -128,7 +128,7 @@ class Jit(Generic[P, R]):
         self.function = function
         self._entries: dict[Hashable, tuple[Traced, Executable | None]] = {}
         self._last: Traced | None = None
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run on arrays; inside another trace, a part of that."""

@@ -161,7 +161,7 @@ def value_and_grad(
     """
     chosen = _positions(argnums)
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def differentiated(*args: Tree, **kwargs: Tree) -> tuple[Tree, Tree]:
         linear, tree = linearise(function, args, kwargs, chosen, has_aux, "grad")
         _check_scalar(linear)
@@ -201,7 +201,7 @@ def grad(
     """A function that gives the gradient; with has_aux, (gradient, aux). See `value_and_grad`."""
     both = value_and_grad(function, argnums, has_aux=has_aux)
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def differentiated(*args: Tree, **kwargs: Tree) -> Tree:
         value, gradient = both(*args, **kwargs)
         if has_aux:
@@ -297,7 +297,7 @@ def jacobian(
     """
     names = {a.key: b.key for a, b in (rename or {}).items()}
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def differentiated(*args: Tree, **kwargs: Tree) -> Tree:
         linear, tree = linearise(function, args, kwargs, (argnums,), False, "jacobian")
         types = [p.type for p in linear.program.params[: linear.count]]
@@ -369,7 +369,7 @@ def vmap(function: Callable[..., Tree], over: Dim) -> Callable[..., Tree]:
     dims of its arguments, or whose result must have none: vmap(grad(loss), n)(w, x).
     """
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def mapped(*args: Tree, **kwargs: Tree) -> Tree:
         leaves, tree = flatten((args, kwargs), none_is_leaf=True)
         arrays = [x.sized("vmap") for x in leaves if is_array(x)]

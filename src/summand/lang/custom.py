@@ -56,7 +56,7 @@ class _Call:
 def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
     """The same function; its derivative computes it again instead of keeping its inner values."""
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def recomputed(*args: P.args, **kwargs: P.kwargs) -> R:
         call = _Call(args, kwargs)
         start = serial_now()
@@ -84,7 +84,7 @@ class custom_vjp(Generic[P, R]):
         self.function = function
         self.forward: Callable[..., tuple[Tree, Tree]] | None = None
         self.backward: Callable[..., tuple[Tree, ...]] | None = None
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def defvjp(
         self,
