@@ -127,6 +127,8 @@ class _Simplifier(Rebuild, Smart):
             case Map():
                 value = simple_map(self, op, types[0])
                 return None if value is None else (value,)
+            case Constant():
+                return self._canonical(op, types)
             case Reindex():
                 value = simple_reindex(self, op, types[0])
                 return None if value is None else (value,)
@@ -136,6 +138,13 @@ class _Simplifier(Rebuild, Smart):
                 return simple_reduce_at(self, op, types)
             case _:
                 return None
+
+    def _canonical(self, op: Constant, types: Sequence[Type]) -> Sequence[Var] | None:
+        """1 as a float is 1.0, so that equal constants are written alike."""
+        value = op.value
+        if type(value) is not int or not types[0].dtype.is_float:
+            return None
+        return self.emit_as_is(Constant(float(value)), types)
 
     # ---- bodies
 

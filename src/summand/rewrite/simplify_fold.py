@@ -178,7 +178,7 @@ def _factored(new: Smart, op: Reduce, made: Map, type_: Type) -> Var | None:
 def _product(new: Smart, op: Reduce, arg: Var) -> Var | None:
     """Σ of a product of several factors: those that are the same for all terms leave the sum."""
     reduced = set(op.dims)
-    factors = _factors(new, arg)
+    factors = _factors(new, arg, reduced)
     outside = [f for f in factors if not (f.type.names & reduced)]
     inside = [f for f in factors if f.type.names & reduced]
     if not outside or not reduced <= {d for f in inside for d in f.type.names}:
@@ -192,11 +192,15 @@ def _product(new: Smart, op: Reduce, arg: Var) -> Var | None:
     return value
 
 
-def _factors(new: Smart, var: Var) -> list[Var]:
+def _factors(new: Smart, var: Var, reduced: set[str]) -> list[Var]:
+    """The factors of a product. One that others read too is taken apart only if that shows a factor
+    to leave the sum, since what is left may have to be multiplied again."""
     args = new.map_of(var, "mul")
-    if args is None or not new.is_read_once(var):
+    if args is None:
         return [var]
-    return [f for a in args for f in _factors(new, a)]
+    factors = [f for a in args for f in _factors(new, a, reduced)]
+    shared = not new.is_read_once(var)
+    return [var] if shared and all(f.type.names & reduced for f in factors) else factors
 
 
 # ---- scatters

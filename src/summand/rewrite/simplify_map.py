@@ -1,10 +1,13 @@
 """Algebra of scalar ops.
 
     x + 0 -> x      x * 1 -> x      x / 4 -> x * 0.25      neg (neg x) -> x      2 * 3 -> 6
+    2 * (x * 3 * y) -> 6 * x * y              x{i,j} / y{i} -> x * (1 / y)
     where(p, where(p, a, b), c) -> where(p, a, c)          convert back and forth -> nothing
     spread(a) * b -> a * b          where b has the dims that a was spread over
 
-Floats keep their value (the sign of zero apart): nothing is reassociated but by powers of two.
+Floats keep their value up to rounding and the sign of zero: only constant factors are reassociated,
+and a divisor that many numbers share becomes a factor. NaN and infinity stay where they are, but
+that the reciprocal of a shared divisor below 2^-126 overflows.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from summand.ir.scalars import apply, scalar, widen
 from summand.rewrite.smart import Smart
 
 Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
+_MIDDLE = (1e-30, 1e30)  # products of constants in here neither overflow nor lose bits in f32
 _NEVER_FOLDED = ("barrier", "stop_gradient")
 
 
@@ -131,26 +135,51 @@ def _scaled(new: Smart, a: Var, b: Var, factor: Scalar, type_: Type) -> Var | No
     constant = new.peeled(b)
     if negated := new.map_of(a, "neg"):
         return new.map("mul", negated[0], new.map("neg", constant))
-    inner = new.map_of(a, "mul")
-    if inner is None:
+    narrow = type_.dtype.is_inexact and type_.dtype.bits == 16  # rounded after each product
+    return None if narrow else _absorbed(new, a, constant, factor)
+
+
+def _absorbed(new: Smart, product: Var, constant: Var, factor: Scalar) -> Var | None:
+    """`product` times a constant, where one of its factors is a constant already."""
+    args = new.map_of(product, "mul")
+    if args is None:
         return None
-    x, c = inner if new.number(inner[1]) is not None else (inner[1], inner[0])
-    other = new.number(c)
-    exact = type_.dtype.is_integer or _exact_reciprocal(factor, type_.dtype) is not None
-    if other is None or not exact:
+    for a, other in (args, args[::-1]):
+        number = new.number(a)
+        if number is None:
+            continue
+        both = number * factor
+        plain = isinstance(both, int) or _MIDDLE[0] < abs(both) < _MIDDLE[1]
+        return new.map("mul", other, new.map("mul", new.peeled(a), constant)) if plain else None
+    if not new.is_read_once(product):
         return None
-    return new.map("mul", x, new.map("mul", new.peeled(c), constant))
+    for a, other in (args, args[::-1]):
+        value = _absorbed(new, a, constant, factor) if new.is_read_once(a) else None
+        if value is not None:
+            return new.map("mul", value, other)
+    return None
 
 
 def _div(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     a, b = args
     by = new.number(b)
     if by is None:
-        return None
+        return _divided_by_fewer(new, a, b, type_)
     if by == 1:
         return a
     inverse = _exact_reciprocal(by, type_.dtype)
-    return None if inverse is None else new.map("mul", a, new.constant(inverse, type_.dtype))
+    if inverse is None:
+        plain = _MIDDLE[0] < abs(by) < _MIDDLE[1]
+        return _divided_by_fewer(new, a, new.peeled(b), type_) if plain else None
+    return new.map("mul", a, new.constant(inverse, type_.dtype))
+
+
+def _divided_by_fewer(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:
+    """Many numbers divided by the same one are multiplied by its reciprocal."""
+    wide = type_.dtype.is_float and type_.dtype.bits > 16
+    if not wide or b.type.names >= type_.names:
+        return None
+    return new.map("mul", a, new.map("div", new.constant(1.0, type_.dtype), b))
 
 
 def _floordiv(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
