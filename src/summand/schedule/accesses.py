@@ -11,6 +11,7 @@ One stride for each (operand, dim) decides lanes, tiles and packing. Dims that o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -176,7 +177,7 @@ def _access(
     return strides, loose, guarded, frozenset(strides) | loose | guarded
 
 
-def analyse(nest: Nest, bits: dict[str, int] | None = None) -> Facts:
+def analyse(nest: Nest, bits: Mapping[str, int] | None = None) -> Facts:
     """The facts of a nest; `bits` gives the element width of each buffer (else the value's own)."""
     widths = bits or {}
     deps = dependences(nest)

@@ -10,31 +10,36 @@ analytic (`cost.py`): no search, no measurement, and the same on every run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import assert_never
 
-from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Piece, Schedule, Stmt, When
+from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
-from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.accesses import Facts, analyse
 from summand.schedule.ahead import TASKS, coarsen, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
-from summand.schedule.cost import lane_kind
 from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
     Chain,
-    buffers_of,
     chain_of,
-    drop_true_guards,
-    drop_unit_dims,
-    free_forms,
-    guards_to_bounds,
     may_repeat,
-    merge_dims,
     nests_of,
     separate,
     tile,
+)
+from summand.schedule.nests import (
+    best_form,
+    build_schedule,
+    bytes_moved,
+    is_map,
+    is_plain,
+    memory_floor,
+    reach,
+    reduction_order,
+    scheduled_nest,
+    simplified,
+    streams,
 )
 from summand.schedule.pack import is_far_row, pack_ahead, pack_in_task, slab_bytes
 from summand.schedule.partials import find_cut, split_reduction
@@ -45,9 +50,6 @@ FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
-MOST_UNROLL = 32  # operations on accumulators in the innermost loop
-MOST_LINES = 200  # of code there
-SLOW_MEMORY = 200_000.0  # cycles from which moving the bytes counts: about the second cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,9 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Scheduled:
 
 def _schedule_one(kernel: Kernel, target: Target) -> Scheduled:
     chain = chain_of(kernel)
-    if chain is None or chain.levels or not _is_plain(chain.nest):
+    if chain is None or chain.levels or not is_plain(chain.nest):
         return Scheduled((_each_nest(kernel, target),))
     return _whole(chain, target)
-
-
-def _is_plain(nest: Nest) -> bool:
-    return all(n > 0 for _, n in nest.dims) and bool(nest.stores) and nest.schedule is None
 
 
 # ---- kernels of several nests
@@ -90,14 +88,12 @@ def _each_nest(kernel: Kernel, target: Target) -> Kernel:
     if several_reads(kernel):
         kernel, dim = coarsen(kernel, TASKS)
     runs = math.prod(n for _, n in kernel.grid)
-    grid = frozenset(d for d, _ in kernel.grid)
-    kernel = replace(kernel, body=_scheduled(kernel.body, grid, buffers, target, runs))
+    kernel = replace(kernel, body=_scheduled(kernel.body, buffers, target, runs))
     return fetch_ahead(kernel, dim, target) if dim is not None else kernel
 
 
 def _scheduled(
     body: tuple[Stmt, ...],
-    bound: frozenset[str],
     buffers: Mapping[str, Buffer],
     target: Target,
     runs: int = 1,
@@ -106,177 +102,17 @@ def _scheduled(
     for stmt in body:
         match stmt:
             case Nest():
-                chosen = stmt.schedule or schedule_nest(stmt, bound, buffers, target, runs)
-                out.append(replace(stmt, schedule=chosen))
+                out.append(scheduled_nest(stmt, buffers, target, runs))
             case Loop() | Let():
                 often = runs * stmt.extent if isinstance(stmt, Loop) else runs
-                inner = _scheduled(stmt.body, bound | {stmt.dim}, buffers, target, often)
+                inner = _scheduled(stmt.body, buffers, target, often)
                 out.append(replace(stmt, body=inner))
             case When():
-                inner = _scheduled(stmt.body, bound, buffers, target, runs)
+                inner = _scheduled(stmt.body, buffers, target, runs)
                 out.append(replace(stmt, body=inner))
             case _:
                 assert_never(stmt)
     return tuple(out)
-
-
-def schedule_nest(
-    nest: Nest,
-    bound: frozenset[str],
-    buffers: Mapping[str, Buffer],
-    target: Target,
-    runs: int = 1,
-) -> Schedule:
-    """The schedule of one nest that runs `runs` times; dims in `bound` are fixed further out."""
-    if not _is_plain(nest):
-        return Schedule(loops=_loop_order(nest))
-    touched = buffers_of(nest)
-    known = tuple(sorted((b for b in buffers.values() if b.name in touched), key=_name))
-    return _nest_schedule(nest, known, target, 1 << (runs.bit_length() & ~1))
-
-
-def _name(buffer: Buffer) -> str:
-    return buffer.name
-
-
-@lru_cache(maxsize=4096)
-def _nest_schedule(nest: Nest, buffers: tuple[Buffer, ...], target: Target, runs: int) -> Schedule:
-    facts = analyse(nest, {b.name: b.dtype.bits for b in buffers})
-    choice = choose_registers(facts, Limits(single=free_forms(nest), runs=runs), target)
-    streaming = _streams(facts, choice, {b.name: b for b in buffers}, target)
-    return build_schedule(facts, choice, streaming)
-
-
-def _loop_order(nest: Nest) -> tuple[str, ...]:
-    facts = analyse(nest)
-    kept = [d for d in facts.kept if d not in facts.ordered]
-    ordered = [d for d, _ in nest.dims if d in facts.ordered and d not in facts.reduced]
-    reduced = [d for d, _ in nest.dims if d in facts.reduced]
-    return (*kept, *ordered, *reduced)
-
-
-# ---- from lanes and tile to a Schedule
-
-
-def build_schedule(facts: Facts, choice: Choice, streaming: bool = False) -> Schedule:
-    """Order the loops, unroll the innermost and put the pieces together."""
-    unroll, tiled = _unrolling(facts, choice)
-    steps = dict(choice.steps)
-    lanes = {p.dim: p.count for p in choice.lanes}
-    for p in unroll:
-        tile_count = next((t.count for t in tiled if t.dim == p.dim), 1)
-        steps[p.dim] = p.count * lanes.get(p.dim, 1) * tile_count
-    loops = [d for d in _ordered_loops(facts, choice) if steps.get(d, 1) < facts.extents[d]]
-    return Schedule(
-        lanes=choice.lanes,
-        tile=tiled,
-        unroll=unroll,
-        loops=tuple(loops),
-        end_lanes=choice.end_lanes,
-        copies=_copies(facts, choice, unroll),
-        streaming=streaming,
-    )
-
-
-def _is_map(facts: Facts, choice: Choice) -> bool:
-    return not (facts.reduced | facts.carried) - choice.unrolled
-
-
-def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """Pieces to unroll in the innermost loop, and the register tile that is left."""
-    inner = tuple(Piece(d, facts.extents[d]) for d in sorted(choice.unrolled))
-    if choice.end_lanes and not facts.reduced:
-        return inner, choice.tile
-    if _is_map(facts, choice):
-        kept_whole = [p for p in choice.tile if p.dim in facts.reduced]
-        free = [p for p in choice.tile if p.dim not in facts.reduced]
-        return (*free, *inner), tuple(kept_whole)
-    last = _innermost(facts, choice)
-    if last is None:
-        return inner, choice.tile
-    lanes = {p.dim: p.count for p in choice.lanes}
-    whole = _short_reduction(facts, choice, lanes)
-    if whole:
-        return (*whole, *inner), choice.tile
-    vectors = -(-facts.extents[last] // lanes.get(last, 1))
-    busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
-    copies = choice.copies
-    fits = [
-        t
-        for t in range(1, 17)
-        if (vectors % t == 0 or (lanes.get(last) and t <= 4 and t < vectors))
-        and ((t * busy <= MOST_UNROLL and t * choice.step_lines <= MOST_LINES) or t <= 1)
-    ]
-    good = [t for t in fits if t % copies == 0] or fits
-    count = max(good) if vectors <= 16 or busy * max(good) <= MOST_UNROLL else 1
-    count = min(count, max(4, copies)) if vectors > 16 else count
-    pieces = (Piece(last, count),) if count > 1 else ()
-    return (*pieces, *inner), choice.tile
-
-
-def _short_reduction(facts: Facts, choice: Choice, lanes: Mapping[str, int]) -> tuple[Piece, ...]:
-    """All reduced dims, where they are so short together that no loop is wanted."""
-    rest = [d for d in _reduction_order(facts, choice) if d not in choice.unrolled]
-    counts = [-(-facts.extents[d] // lanes.get(d, 1)) for d in rest]
-    points = math.prod(counts)
-    if facts.nest.bounds or facts.carried or points > 8:
-        return ()
-    if points * choice.step_lines > 3 * MOST_LINES:
-        return ()
-    return tuple(Piece(d, n) for d, n in zip(rest, counts, strict=True) if n > 1)
-
-
-def _innermost(facts: Facts, choice: Choice) -> str | None:
-    """The reduced dim of the innermost loop, where it can be unrolled."""
-    bounded = {b.dim for b in facts.nest.bounds}
-    loops = _ordered_loops(facts, choice)
-    if not loops or loops[-1] not in facts.reduced - choice.unrolled or loops[-1] in bounded:
-        return None
-    return loops[-1] if facts.extents[loops[-1]] > 1 else None
-
-
-def _copies(facts: Facts, choice: Choice, unroll: Sequence[Piece]) -> int:
-    last = _innermost(facts, choice)
-    count = next((p.count for p in unroll if p.dim == last), 1)
-    return math.gcd(choice.copies, count) if choice.copies > 1 else 1
-
-
-def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
-    """Every dim, outer first: kept ones, ordered ones, then reduced ones."""
-    lanes = [p.dim for p in choice.lanes]
-    kept = [d for d in facts.kept if d not in facts.ordered]
-    far = {d: _reach(facts.stores or facts.loads, d) for d in kept}
-    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -far[d])
-    columns = sorted((d for d in kept if d in lanes), key=lambda d: -far[d])
-    outer = [*rows, *columns] if _is_map(facts, choice) else [*columns, *rows]
-    ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
-    return [*outer, *ordered, *_reduction_order(facts, choice)]
-
-
-def _reach(accesses: Sequence[Access], dim: str) -> int:
-    return max((abs(a.stride(dim)) for a in accesses), default=0)
-
-
-def _reduction_order(facts: Facts, choice: Choice) -> list[str]:
-    """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it."""
-    lanes = {p.dim for p in choice.lanes}
-    rows = [
-        a
-        for a in facts.loads
-        if a.dims & facts.reduced
-        and lane_kind(a.strides, a.loose, choice.lanes) == "splat"
-        and a.ref not in choice.packed
-    ]
-    chosen = rows or facts.loads
-    order = [d for d, _ in facts.nest.dims if d in facts.reduced]
-    order.sort(key=lambda d: (d in facts.nested, d in lanes, -_reach(chosen, d)))
-    bounds = {b.dim: {d for f in (*b.lo, *b.hi) for d in f.dims} for b in facts.nest.bounds}
-    out: list[str] = []
-    while order:
-        ready = [d for d in order if not bounds.get(d, set()) & set(order) - {d}]
-        out.append((ready or order)[0])
-        order.remove(out[-1])
-    return out
 
 
 # ---- kernels of one nest
@@ -285,8 +121,9 @@ def _reduction_order(facts: Facts, choice: Choice) -> list[str]:
 def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> Scheduled:
     """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
     bits = {b.name: b.dtype.bits for b in chain.kernel.params}
-    nest = merge_dims(drop_unit_dims(drop_true_guards(chain.nest)))
-    facts, choice = _best_form(nest, bits, part, target)
+    nest = simplified(chain.nest)
+    limits = Limits(part, may_pack=True, floor=memory_floor(analyse(nest, bits), target))
+    facts, choice = best_form(nest, bits, limits, target)
     parts = None if part else _in_parts(chain.kernel, facts, choice, target)
     if parts is not None:
         return parts
@@ -308,8 +145,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
-    streaming = _streams(final, choice, buffers, target)
-    schedule = build_schedule(final, choice, streaming)
+    bypass = streams(final, choice, buffers, target)
+    schedule = build_schedule(final, choice, bypass)
     kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
 
@@ -320,7 +157,7 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
     kept = [d for d in facts.kept if d not in facts.ordered]
     tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept)
     if is_column_stream(facts, choice, target):
-        tasks = math.prod(facts.extents[d] for d in kept if _reach(facts.loads, d) != 1)
+        tasks = math.prod(facts.extents[d] for d in kept if reach(facts.loads, d) != 1)
     if goal < 4 or tasks * 2 > min(goal, FEWEST_TASKS):
         return None
     results = sum(math.prod(facts.extents[d] for d in s.dims) for s in facts.stores)
@@ -337,7 +174,7 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
 
 def _work(facts: Facts, choice: Choice, target: Target) -> float:
     """Cycles of one core, arithmetic or memory."""
-    return max(choice.cycles, _bytes(facts) / target.dram_bytes_per_cycle)
+    return max(choice.cycles, bytes_moved(facts) / target.dram_bytes_per_cycle)
 
 
 def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
@@ -346,7 +183,7 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     Column by column it would touch a page for each vector; so it is walked in blocks of rows.
     """
     lanes = {p.dim for p in choice.lanes}
-    if _is_map(facts, choice) or lanes & facts.reduced or blockable_fold(facts) is None:
+    if is_map(facts, choice) or lanes & facts.reduced or blockable_fold(facts) is None:
         return False
     for load in facts.loads:
         once = all(d in load.dims for d, n in facts.extents.items() if n > 1)
@@ -357,33 +194,14 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     return False
 
 
-def _best_form(
-    nest: Nest, bits: dict[str, int], single: frozenset[str], target: Target
-) -> tuple[Facts, Choice]:
-    """With guards as bounds of the reduction, or as they are: what costs less."""
-    forms = list(dict.fromkeys((guards_to_bounds(nest), nest)))
-    best: tuple[Facts, Choice] | None = None
-    for form in forms:
-        facts = analyse(form, bits)
-        floor = _bytes(facts) / target.dram_bytes_per_cycle
-        limits = Limits(
-            single | free_forms(form), may_pack=True, floor=floor if floor > SLOW_MEMORY else 0.0
-        )
-        choice = choose_registers(facts, limits, target)
-        if best is None or choice.cost < best[1].cost:
-            best = facts, choice
-    assert best is not None
-    return best
-
-
 def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
     """Loops over register tiles that the nest cannot express: panels, and remainders moved back."""
-    if _is_map(facts, choice) or not may_repeat(chain.nest):
+    if is_map(facts, choice) or not may_repeat(chain.nest):
         return chain
     lanes = [p.dim for p in choice.lanes if p.dim in facts.kept]
     kept = [d for d in facts.kept if d not in facts.ordered]
-    columns = sorted((d for d in kept if d in lanes), key=lambda d: -_reach(facts.stores, d))
-    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -_reach(facts.stores, d))
+    columns = sorted((d for d in kept if d in lanes), key=lambda d: -reach(facts.stores, d))
+    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -reach(facts.stores, d))
     open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
     panels = {d for a in facts.loads if a.ref in choice.packed for d in a.dims if d in lanes}
     uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
@@ -409,7 +227,7 @@ def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
     rows = [d for d in facts.kept if d in access.dims and d not in lanes]
     far = [d for d in rows if d not in tiled]
     near = [d for d in rows if d in tiled]
-    reduced = [d for d in _reduction_order(facts, choice) if d in access.dims]
+    reduced = [d for d in reduction_order(facts, choice) if d in access.dims]
     return [*far, *reduced, *near, *(d for d in lanes if d in access.dims)]
 
 
@@ -434,13 +252,13 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     """Spread the loops over tasks: rows, farthest outermost; columns where that saves traffic."""
     lanes = {p.dim for p in choice.lanes}
     kept = [d for d in facts.kept if d not in facts.ordered]
-    kept.sort(key=lambda d: -_reach(facts.stores, d))
+    kept.sort(key=lambda d: -reach(facts.stores, d))
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
     goal = task_goal(_work(facts, choice, target))
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
-    if not _is_map(facts, choice) and goal > 1 and not is_column_stream(facts, choice, target):
+    if not is_map(facts, choice) and goal > 1 and not is_column_stream(facts, choice, target):
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         a, b = _operand_bytes(facts, lanes)
         share = columns_goal(goal, a, b, tiles, target.l2 // 2)
@@ -456,7 +274,7 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     """Cut the reduction into blocks where the panels that it walks overflow the cache."""
     lanes = {p.dim for p in choice.lanes}
     fold = blockable_fold(facts)
-    if _is_map(facts, choice) or lanes & facts.reduced or fold is None:
+    if is_map(facts, choice) or lanes & facts.reduced or fold is None:
         return chain
     walked = 0.0
     for load in facts.loads:
@@ -468,7 +286,7 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
             walked += steps * tile * load.bits / 8
         elif load.ref not in choice.packed and is_far_row(facts, load, lanes):
             walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
-    order = [d for d in _reduction_order(facts, choice) if d not in choice.unrolled]
+    order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
     if order and is_column_stream(facts, choice, target):
         wanted = max(wanted, facts.extents[order[0]] // ROWS)
@@ -478,18 +296,17 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     inner = [p.dim for p in choice.lanes]
     chain = block_reduction(chain, facts, fold, order[0], count, inner)
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
-    bound = frozenset(d for d, _ in chain.kernel.grid)
     return replace(
         chain,
-        start=_scheduled(chain.start, bound, buffers, target),
-        finish=_scheduled(chain.finish, bound, buffers, target),
+        start=_scheduled(chain.start, buffers, target),
+        finish=_scheduled(chain.finish, buffers, target),
     )
 
 
 def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
     """Copy to scratch what a task reads many times over from places that are pages apart."""
     lanes = {p.dim for p in choice.lanes}
-    if _is_map(facts, choice) or lanes & facts.reduced:
+    if is_map(facts, choice) or lanes & facts.reduced:
         return chain
     buffers = {b.name: b for b in chain.kernel.params}
     for load in facts.loads:
@@ -503,9 +320,7 @@ def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
         name = f"slab{len(chain.kernel.scratch)}"
         chain = pack_in_task(chain, load.ref, order, name, 1).chain
         scratch = {b.name: b for b in chain.kernel.scratch}
-        bound = frozenset(d for d, _ in chain.kernel.grid)
-        bound |= {v.dim for v in chain.outer}
-        copied = _scheduled(chain.before, bound, buffers | scratch, target, 100)
+        copied = _scheduled(chain.before, buffers | scratch, target, 100)
         chain = replace(chain, before=copied)
     return chain
 
@@ -518,32 +333,3 @@ def _operand_bytes(facts: Facts, lanes: set[str]) -> tuple[float, float]:
             size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
             sizes[bool(load.dims & lanes)] += size
     return sizes[0], sizes[1]
-
-
-def _bytes(facts: Facts) -> float:
-    """Bytes that a nest moves, each buffer once."""
-    moved: dict[str, float] = {}
-    for access in (*facts.loads, *facts.stores):
-        points = math.prod(facts.extents[d] for d in access.dims) * access.bits / 8
-        moved[access.buffer] = max(moved.get(access.buffer, 0.0), points)
-    return sum(moved.values())
-
-
-def _streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target: Target) -> bool:
-    """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds."""
-    stored = choice.end_lanes or choice.lanes
-    lanes = {p.dim for p in stored}
-    width = math.prod(p.count for p in stored)
-    loaded = {a.buffer for a in facts.loads}
-    for store in facts.stores:
-        buffer = buffers[store.buffer]
-        kind = lane_kind(store.strides, store.loose, stored)
-        others = [c for a, c in store.at.form.terms if a not in lanes]
-        aligned = all(c % width == 0 for c in others) and store.at.form.const % width == 0
-        small = buffer.size * buffer.dtype.bytes <= target.l3 // 2
-        if small or buffer.memory != "global" or store.combines or store.buffer in loaded:
-            return False
-        uneven = any(facts.extents[p.dim] % p.count for p in stored)
-        if kind != "unit" or not aligned or uneven:
-            return False
-    return bool(facts.stores)

@@ -1,0 +1,263 @@
+"""The schedule of one nest: its form (guards or bounds), lanes and tile, order of loops, unrolling.
+
+nest b=4 i=144 j=16              ->   lanes j16, tile i16, end lanes i16, loops b i
+  store s[i] = fold add {j} e[b, i, j]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from summand.loops.nodes import Buffer, Nest, Piece, Schedule
+from summand.options import Target
+from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.cost import lane_kind
+from summand.schedule.moves import (
+    buffers_of,
+    drop_true_guards,
+    drop_unit_dims,
+    free_forms,
+    guards_to_bounds,
+    merge_dims,
+)
+from summand.schedule.registers import Choice, Limits, choose_registers
+
+MOST_UNROLL = 32  # operations on accumulators in the innermost loop
+MOST_LINES = 200  # of code there
+SLOW_MEMORY = 200_000.0  # cycles from which moving the bytes counts: about the second cache
+
+
+def is_plain(nest: Nest) -> bool:
+    """Whether there is something to schedule: points, stores, and no schedule yet."""
+    return all(n > 0 for _, n in nest.dims) and bool(nest.stores) and nest.schedule is None
+
+
+def best_form(
+    nest: Nest, bits: Mapping[str, int], limits: Limits, target: Target
+) -> tuple[Facts, Choice]:
+    """With guards as bounds of the reduction, or as they are: what costs less."""
+    best: tuple[Facts, Choice] | None = None
+    for form in dict.fromkeys((guards_to_bounds(nest), nest)):
+        facts = analyse(form, bits)
+        here = replace(limits, single=limits.single | free_forms(form))
+        choice = choose_registers(facts, here, target)
+        if best is None or choice.cost < best[1].cost:
+            best = facts, choice
+    assert best is not None
+    return best
+
+
+def memory_floor(facts: Facts, target: Target) -> float:
+    """Cycles that moving a nest's bytes takes, where they are too many for the cache."""
+    floor = bytes_moved(facts) / target.dram_bytes_per_cycle
+    return floor if floor > SLOW_MEMORY else 0.0
+
+
+def schedule_nest(
+    nest: Nest,
+    bound: frozenset[str],
+    buffers: Mapping[str, Buffer],
+    target: Target,
+    runs: int = 1,
+) -> Schedule:
+    """The schedule of one nest that runs `runs` times; dims in `bound` are fixed further out."""
+    if not is_plain(nest):
+        return Schedule(loops=_loop_order(nest))
+    widths = {b.name: b.dtype.bits for b in buffers.values()}
+    facts = analyse(nest, widths)
+    choice = choose_registers(facts, Limits(free_forms(nest) - bound, runs=runs), target)
+    return build_schedule(facts, choice, streams(facts, choice, buffers, target))
+
+
+def scheduled_nest(
+    nest: Nest, buffers: Mapping[str, Buffer], target: Target, runs: int = 1
+) -> Nest:
+    """The nest in the form that costs least, with its schedule; it runs `runs` times."""
+    if not is_plain(nest):
+        return nest if nest.schedule else replace(nest, schedule=Schedule(loops=_loop_order(nest)))
+    touched = buffers_of(nest)
+    known = tuple(sorted((b for b in buffers.values() if b.name in touched), key=_name))
+    return _scheduled_nest(nest, known, target, 1 << (runs.bit_length() & ~1))
+
+
+def _name(buffer: Buffer) -> str:
+    return buffer.name
+
+
+@lru_cache(maxsize=4096)
+def _scheduled_nest(nest: Nest, buffers: tuple[Buffer, ...], target: Target, runs: int) -> Nest:
+    widths = {b.name: b.dtype.bits for b in buffers}
+    facts, choice = best_form(simplified(nest), widths, Limits(runs=runs), target)
+    streaming = streams(facts, choice, {b.name: b for b in buffers}, target)
+    return replace(facts.nest, schedule=build_schedule(facts, choice, streaming))
+
+
+def simplified(nest: Nest) -> Nest:
+    """The nest with fewer guards and dims, and longer ones."""
+    return merge_dims(drop_unit_dims(drop_true_guards(nest)))
+
+
+def _loop_order(nest: Nest) -> tuple[str, ...]:
+    facts = analyse(nest)
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    ordered = [d for d, _ in nest.dims if d in facts.ordered and d not in facts.reduced]
+    reduced = [d for d, _ in nest.dims if d in facts.reduced]
+    return (*kept, *ordered, *reduced)
+
+
+# ---- from lanes and tile to a Schedule
+
+
+def build_schedule(facts: Facts, choice: Choice, streaming: bool = False) -> Schedule:
+    """Order the loops, unroll the innermost and put the pieces together."""
+    unroll, tiled = _unrolling(facts, choice)
+    steps = dict(choice.steps)
+    lanes = {p.dim: p.count for p in choice.lanes}
+    for p in unroll:
+        tile_count = next((t.count for t in tiled if t.dim == p.dim), 1)
+        steps[p.dim] = p.count * lanes.get(p.dim, 1) * tile_count
+    loops = [d for d in _ordered_loops(facts, choice) if steps.get(d, 1) < facts.extents[d]]
+    return Schedule(
+        lanes=choice.lanes,
+        tile=tiled,
+        unroll=unroll,
+        loops=tuple(loops),
+        end_lanes=choice.end_lanes,
+        copies=_copies(facts, choice, unroll),
+        streaming=streaming,
+    )
+
+
+def is_map(facts: Facts, choice: Choice) -> bool:
+    """Whether no loop of the nest folds or carries anything."""
+    return not (facts.reduced | facts.carried) - choice.unrolled
+
+
+def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Pieces to unroll in the innermost loop, and the register tile that is left."""
+    inner = tuple(Piece(d, facts.extents[d]) for d in sorted(choice.unrolled))
+    if choice.end_lanes and not facts.reduced:
+        return inner, choice.tile
+    if is_map(facts, choice):
+        kept_whole = [p for p in choice.tile if p.dim in facts.reduced]
+        free = [p for p in choice.tile if p.dim not in facts.reduced]
+        return (*free, *inner), tuple(kept_whole)
+    last = _innermost(facts, choice)
+    if last is None:
+        return inner, choice.tile
+    lanes = {p.dim: p.count for p in choice.lanes}
+    whole = _short_reduction(facts, choice, lanes)
+    if whole:
+        return (*whole, *inner), choice.tile
+    vectors = -(-facts.extents[last] // lanes.get(last, 1))
+    busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
+    copies = choice.copies
+    fits = [
+        t
+        for t in range(1, 17)
+        if (vectors % t == 0 or (lanes.get(last) and t <= 4 and t < vectors))
+        and ((t * busy <= MOST_UNROLL and t * choice.step_lines <= MOST_LINES) or t <= 1)
+    ]
+    good = [t for t in fits if t % copies == 0] or fits
+    count = max(good) if vectors <= 16 or busy * max(good) <= MOST_UNROLL else 1
+    count = min(count, max(4, copies)) if vectors > 16 else count
+    pieces = (Piece(last, count),) if count > 1 else ()
+    return (*pieces, *inner), choice.tile
+
+
+def _short_reduction(facts: Facts, choice: Choice, lanes: Mapping[str, int]) -> tuple[Piece, ...]:
+    """All reduced dims, where they are so short together that no loop is wanted."""
+    rest = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
+    counts = [-(-facts.extents[d] // lanes.get(d, 1)) for d in rest]
+    points = math.prod(counts)
+    if facts.nest.bounds or facts.carried or points > 8:
+        return ()
+    if points * choice.step_lines > 3 * MOST_LINES:
+        return ()
+    return tuple(Piece(d, n) for d, n in zip(rest, counts, strict=True) if n > 1)
+
+
+def _innermost(facts: Facts, choice: Choice) -> str | None:
+    """The reduced dim of the innermost loop, where it can be unrolled."""
+    bounded = {b.dim for b in facts.nest.bounds}
+    loops = _ordered_loops(facts, choice)
+    if not loops or loops[-1] not in facts.reduced - choice.unrolled or loops[-1] in bounded:
+        return None
+    return loops[-1] if facts.extents[loops[-1]] > 1 else None
+
+
+def _copies(facts: Facts, choice: Choice, unroll: Sequence[Piece]) -> int:
+    last = _innermost(facts, choice)
+    count = next((p.count for p in unroll if p.dim == last), 1)
+    return math.gcd(choice.copies, count) if choice.copies > 1 else 1
+
+
+def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
+    """Every dim, outer first: kept ones, ordered ones, then reduced ones."""
+    lanes = [p.dim for p in choice.lanes]
+    kept = [d for d in facts.kept if d not in facts.ordered]
+    far = {d: reach(facts.stores or facts.loads, d) for d in kept}
+    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -far[d])
+    columns = sorted((d for d in kept if d in lanes), key=lambda d: -far[d])
+    outer = [*rows, *columns] if is_map(facts, choice) else [*columns, *rows]
+    ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
+    return [*outer, *ordered, *reduction_order(facts, choice)]
+
+
+def reach(accesses: Sequence[Access], dim: str) -> int:
+    """The greatest stride along a dim."""
+    return max((abs(a.stride(dim)) for a in accesses), default=0)
+
+
+def reduction_order(facts: Facts, choice: Choice) -> list[str]:
+    """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it."""
+    lanes = {p.dim for p in choice.lanes}
+    rows = [
+        a
+        for a in facts.loads
+        if a.dims & facts.reduced
+        and lane_kind(a.strides, a.loose, choice.lanes) == "splat"
+        and a.ref not in choice.packed
+    ]
+    chosen = rows or facts.loads
+    order = [d for d, _ in facts.nest.dims if d in facts.reduced]
+    order.sort(key=lambda d: (d in facts.nested, d in lanes, -reach(chosen, d)))
+    bounds = {b.dim: {d for f in (*b.lo, *b.hi) for d in f.dims} for b in facts.nest.bounds}
+    out: list[str] = []
+    while order:
+        ready = [d for d in order if not bounds.get(d, set()) & set(order) - {d}]
+        out.append((ready or order)[0])
+        order.remove(out[-1])
+    return out
+
+
+def bytes_moved(facts: Facts) -> float:
+    """Bytes that a nest moves, each buffer once."""
+    moved: dict[str, float] = {}
+    for access in (*facts.loads, *facts.stores):
+        points = math.prod(facts.extents[d] for d in access.dims) * access.bits / 8
+        moved[access.buffer] = max(moved.get(access.buffer, 0.0), points)
+    return sum(moved.values())
+
+
+def streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target: Target) -> bool:
+    """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds."""
+    stored = choice.end_lanes or choice.lanes
+    lanes = {p.dim for p in stored}
+    width = math.prod(p.count for p in stored)
+    loaded = {a.buffer for a in facts.loads}
+    for store in facts.stores:
+        buffer = buffers[store.buffer]
+        kind = lane_kind(store.strides, store.loose, stored)
+        others = [c for a, c in store.at.form.terms if a not in lanes]
+        aligned = all(c % width == 0 for c in others) and store.at.form.const % width == 0
+        small = buffer.size * buffer.dtype.bytes <= target.l3 // 2
+        if small or buffer.memory != "global" or store.combines or store.buffer in loaded:
+            return False
+        uneven = any(facts.extents[p.dim] % p.count for p in stored)
+        if kind != "unit" or not aligned or uneven:
+            return False
+    return bool(facts.stores)
