@@ -114,7 +114,11 @@ class _Contraction:
         if not isinstance(eqn.op, Reduce) or not _is_sum(eqn.op):
             return False
         (arg,) = eqn.op.args
-        if set(eqn.op.dims) & found.names or not self._is_product(arg) or self.uses.get(arg, 0) != 1:
+        if (
+            set(eqn.op.dims) & found.names
+            or not self._is_product(arg)
+            or self.uses.get(arg, 0) != 1
+        ):
             return False
         found.over.update(dict.fromkeys(eqn.op.dims))
         found.names |= arg.type.names

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from summand.ir.nodes import Constant, Eqn, Iota, Map, Program, Recur, Table, Var
+from summand.ir.nodes import Constant, Program, Recur, Var
 from summand.options import Options, Target
 from summand.rewrite.clusters import Group, join, solitary
 from summand.rewrite.costs import move_cycles, slot_cycles
@@ -134,25 +134,33 @@ def _items(
             yield Control(group.units[0].eqn)
             continue
         nests = stages_of(group.units)
-        stages = tuple(_stage(graph, units, target) for units in nests)
-        scratch = frozenset(
-            r
-            for units in nests
-            for u in units
-            for r in u.roots
-            if r not in results and readers.get(r, set()) <= {k}
+        private = {
+            r for u in group.units for r in u.roots if r not in results and readers.get(r) == {k}
+        }
+        stages = tuple(
+            _stage(graph, units, _local(units, group.units, private), target) for units in nests
         )
+        scratch = frozenset(r for s in stages for r in s.roots if r in private)
         shared = tuple(sorted(group.shared)) if len(stages) > 1 else ()
         yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset())
 
 
-def _stage(graph: Graph, units: Sequence[Unit], target: Target) -> Stage:
-    roots = tuple(r for u in units for r in u.roots)
+def _local(units: Sequence[Unit], every: Sequence[Unit], private: set[Var]) -> set[Var]:
+    """Values that only the nest that makes them reads: they need no memory at all."""
+    inside = {u.number for u in units}
+    outside = {a.var for u in every if u.number not in inside for a in u.reads}
+    return {r for u in units for r in u.roots if r in private and r not in outside}
+
+
+def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target) -> Stage:
+    made = {r for u in units for r in u.roots}
+    roots = tuple(r for u in units for r in u.roots if r not in local)
     eqn = units[0].eqn
-    made = set(roots)
     reads = tuple(dict.fromkeys(a for u in units for a in u.reads if a.var not in made))
     folds = tuple(dict.fromkeys(f for u in units for f in u.folds))
-    if not isinstance(eqn.op, Recur) or in_registers(eqn.op):
+    if units[0].carries:
+        return Stage(roots, (), reads, folds, eqn)
+    if not isinstance(eqn.op, Recur):
         return Stage(roots, (), reads, folds)
     return Stage(roots, tuple(_body_stages(graph, eqn.op.body, target)), reads, folds)
 
@@ -162,33 +170,4 @@ def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]
     chosen = choose_stored(graph, body, target)
     units = _units(graph, body, chosen.all)
     for nest in stages_of(units):
-        yield _stage(graph, nest, target)
-
-
-# ---- recurrences
-
-
-def in_registers(op: Recur) -> bool:
-    """Whether one nest can run a recurrence with its states in registers: one dim, each read one
-    step back, and only maps of the states at their own place."""
-    if len(op.over) != 1:
-        return False
-    back = 1 if op.forward[0] else -1
-    if any(r.shift != (back,) for r in op.reads):
-        return False
-    names = [r.type.names for r in op.body.results]
-    if any(n != names[0] for n in names):
-        return False
-    return all(_pointwise(e, names[0]) for e in op.body.eqns) and all(
-        p.type.names <= names[0] for p in op.body.params
-    )
-
-
-def _pointwise(eqn: Eqn, names: frozenset[str]) -> bool:
-    match eqn.op:
-        case Map() | Iota():
-            return eqn.out.type.names <= names
-        case Constant():
-            return not isinstance(eqn.op.value, Table)
-        case _:
-            return False
+        yield _stage(graph, nest, set(), target)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from summand.ir.nodes import Var
+from summand.ir.nodes import Recur, Var
 from summand.rewrite.plan import Access, Cluster, Item, Stage
 from summand.rewrite.units import product
 
@@ -23,6 +23,7 @@ VECTOR = 16  # elements of one vector
 SHARE = 32  # how much of a shared dim one tile is taken to hold
 LEAST = 2048  # elements below which the order of a value does not matter
 GOOD = 1.25  # times the cost of full vectors, which is not looked into further
+PACK = 0.7  # vector operations to bring one element into the order of the lanes
 BETTER = 0.95  # of the cost before, that a change must reach
 
 
@@ -53,6 +54,7 @@ class Nest:
     folds: frozenset[str]
     walks: tuple[Walk, ...]
     points: int
+    sequential: frozenset[str] = frozenset()  # dims of a recurrence: no lanes along them
 
 
 def choose_orders(
@@ -134,10 +136,16 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     extents: dict[str, int] = {}
     for dim, size in (*(x for r in stage.roots for x in r.type.dims), *stage.folds):
         extents[dim] = min(size, held.get(dim, size))
+    over: tuple[str, ...] = ()
+    if stage.carried is not None and isinstance(stage.carried.op, Recur):
+        over = stage.carried.op.over
+        extents.update((d, n) for d, n in zip(over, stage.carried.op.sizes))
+        for var in stage.carried.op.body.results:
+            extents.update((d, min(n, held.get(d, n))) for d, n in var.type.dims)
     accesses = (*stage.reads, *(Access.of(r) for r in stage.roots))
     walks = tuple(Walk.of(a, extents) for a in accesses)
     folds = frozenset(d for d, _ in stage.folds)
-    return Nest(extents, folds, walks, product(extents.values()))
+    return Nest(extents, folds, walks, product(extents.values()), frozenset(over))
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:
@@ -156,12 +164,14 @@ def _lanes(nest: Nest, orders: Mapping[Var, Order]) -> list[Order]:
     for walk in nest.walks:
         by = {d: name for name, (d, plain) in walk.moves.items() if plain}
         inner = [by[d] for d in orders.get(walk.var, ())[-3:] if d in by]
-        inner = [n for n in inner if nest.extents.get(n, 1) > 1]
+        inner = [n for n in inner if nest.extents.get(n, 1) > 1 and n not in nest.sequential]
         if inner:
             found[(inner[-1],)] = None
             if len(inner) > 1 and nest.extents[inner[-1]] < VECTOR:
                 found[(inner[-2], inner[-1])] = None
-    return list(found) or [(d,) for d in nest.extents]
+    if nest.sequential or not found:
+        found.update(((d,), None) for d in nest.extents if d not in nest.sequential)
+    return list(found)
 
 
 def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
@@ -172,8 +182,7 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
         cost += nest.points / product(nest.extents[d] for d in nest.folds)
     for walk in nest.walks:
         if is_scattered(walk, lanes, orders.get(walk.var, ())):
-            again = nest.points >= 4 * walk.elements
-            cost += 2.0 * walk.elements if again else nest.points
+            cost += PACK * walk.elements
     return cost
 
 

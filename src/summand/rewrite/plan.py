@@ -82,13 +82,15 @@ class Stage:
 
     `body` has the stages of a recurrence's body, for one that is a loop around nests; a recurrence
     without them is one nest that carries its states in registers. `reads` and `folds` say what the
-    nest reads from memory and which dims it reduces.
+    nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
+    registers, if any.
     """
 
     roots: tuple[Var, ...]
     body: tuple[Stage, ...] = ()
     reads: tuple[Access, ...] = field(default=(), compare=False)
     folds: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    carried: Eqn | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,10 @@ def _add(nest: _Nest, unit: Unit) -> None:
 
 def _joins(nest: _Nest, unit: Unit) -> bool:
     """Whether a unit can be computed in a nest that exists."""
-    if not all(u.is_nest for u in nest.units):
+    carries = nest.units[0].carries
+    if not carries and not all(u.is_nest for u in nest.units):
+        return False
+    if carries and {d for d, _ in unit.folds} & set(nest.units[0].over):
         return False
     folds = frozenset(unit.folds)
     if folds and nest.folds and folds != nest.folds:
@@ -67,7 +70,7 @@ def _joins(nest: _Nest, unit: Unit) -> bool:
         return False
     made = nest.inside | nest.after
     reads = [a for a in unit.reads if a.var in made]
-    if not reads and not _shares(nest, unit):
+    if not reads and (carries or not _shares(nest, unit)):
         return False
     for access in reads:
         if not all(access.is_identity(d) for d, _ in access.at):

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 
 from summand.ir.nodes import Var
 from summand.options import Target
-from summand.rewrite.plan import Cluster, Graph, Tile, reads_of
+from summand.rewrite.layout import VECTOR
+from summand.rewrite.plan import Access, Cluster, Graph, Stage, Tile, reads_of
 from summand.rewrite.units import product
 
 Order = tuple[str, ...]
 LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
 POINTS = 8192  # points of the smallest large nest; below, entry and latency show
+PANEL = 2048  # elements of an operand that several rows had better read together
 ROWS = 32  # rows that read one panel together
 
 
@@ -38,10 +40,13 @@ def choose_tiles(
     tiles = dict.fromkeys(sizes, 1)
     for dim in rank:
         if _is_contiguous(dim, values, orders):
-            _grow(tiles, dim, min(sizes[dim], LINE), sizes, cluster, target, target.l2 * 3 // 4)
-    if any(not v.type.names & sizes.keys() and v.type.count > 64 for v in values):
+            want = min(sizes[dim], LINE)
+            _grow(tiles, dim, want, sizes, cluster, target, target.l2 * 3 // 4, streams=True)
+    if any(s.carried is not None for s in cluster.stages):
+        _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, target.l2 // 2)
+    elif any(_is_panel(a, rank[0]) for s in cluster.stages if s.folds for a in s.reads):
         _grow_all(tiles, rank, ROWS, sizes, cluster, target)
-    largest = max(v.type.count for v in cluster.roots) // product(sizes.values())
+    largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
 
@@ -51,6 +56,18 @@ def _values(graph: Graph, cluster: Cluster, stored: frozenset[Var]) -> list[Var]
     reads = reads_of(graph, stored, cluster.roots)
     own = [v for v in cluster.roots if v not in cluster.scratch]
     return list(dict.fromkeys((*reads, *own)))
+
+
+def _points(stage: Stage) -> int:
+    """Points of a stage's nest, over all tiles."""
+    dims = {x for r in stage.roots for x in r.type.dims} | set(stage.folds)
+    return product(n for _, n in dims)
+
+
+def _is_panel(access: Access, dim: str) -> bool:
+    """Whether a product's operand is read again for each position along `dim`."""
+    walked = {d for _, f in access.at if f is not None for d in f.dims}
+    return dim not in walked and access.var.type.count >= PANEL
 
 
 def _rank(
@@ -76,10 +93,15 @@ def _is_contiguous(dim: str, values: Sequence[Var], orders: Mapping[Var, Order])
     return any(orders.get(v, ())[-1:] == (dim,) and v.type.count >= large for v in values)
 
 
-def scratch_bytes(cluster: Cluster, tiles: Mapping[str, int]) -> int:
-    """Bytes of the values that live within one tile."""
+def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
+    """Bytes of the values that live within one tile, and of what it reads along the tiled dims."""
     total = 0
-    for var in cluster.scratch:
+    values = dict.fromkeys(cluster.scratch)
+    for stage in () if streams else cluster.stages:
+        for access in stage.reads:
+            if any(access.is_identity(d) for d in tiles):
+                values[access.var] = None
+    for var in values:
         total += product(tiles.get(d, n) for d, n in var.type.dims) * var.type.dtype.bytes
     return total
 
@@ -109,14 +131,18 @@ def _grow(
     cluster: Cluster,
     target: Target,
     room: int,
+    streams: bool = False,
 ) -> None:
-    """Set a tile to about `want`, as long as scratch has room and there are tasks enough."""
+    """Set a tile to about `want`, as long as the cache has room and there are tasks enough.
+
+    Where `streams` says so, what the tile reads only passes through the cache.
+    """
     least = tiles[dim]
     while want > least:
         size = _even(sizes[dim], want)
         new = {**tiles, dim: size}
         tasks = product(-(-sizes[d] // t) for d, t in new.items())
-        if scratch_bytes(cluster, new) <= room and tasks >= 4 * target.threads:
+        if tile_bytes(cluster, new, streams) <= room and tasks >= 4 * target.threads:
             tiles[dim] = max(size, least)
             return
         want //= 2

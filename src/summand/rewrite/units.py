@@ -27,6 +27,7 @@ from summand.ir.nodes import (
 )
 from summand.rewrite.costs import inputs, point_cost
 from summand.rewrite.plan import Access, Graph, Inner, is_control
+from summand.rewrite.recurrences import in_registers, separable
 
 Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
 
@@ -57,6 +58,16 @@ class Unit:
     def points(self) -> int:
         """Points of the nest."""
         return product(n for _, n in self.space)
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The dims that a recurrence runs over."""
+        return self.eqn.op.over if isinstance(self.eqn.op, Recur) else ()
+
+    @property
+    def carries(self) -> bool:
+        """Whether it is a recurrence that one nest runs with its states in registers."""
+        return isinstance(self.eqn.op, Recur) and in_registers(self.eqn.op)
 
     @property
     def is_nest(self) -> bool:
@@ -178,28 +189,6 @@ def _recurrence(walk: _Walk, eqn: Eqn, op: Recur, roots: tuple[Var, ...], n: int
 
 def _fold_slots(eqn: Eqn) -> float:
     return float(eqn.op.args[0].type.count) if isinstance(eqn.op, Reduce) else 0.0
-
-
-def separable(op: Recur) -> frozenset[tuple[str, int]]:
-    """Dims of all states along which every position of the body works by itself."""
-    if not op.body.results:
-        return frozenset()
-    shared = frozenset(op.body.results[0].type.dims)
-    for r in op.body.results[1:]:
-        shared &= frozenset(r.type.dims)
-    mixed: set[str] = set(op.over)
-    for eqn in op.body.eqns:
-        match eqn.op:
-            case Reduce():
-                mixed |= set(eqn.op.dims)
-            case Reindex():
-                for dim, index in eqn.op.index:
-                    mixed |= {dim} | (index.type.names if isinstance(index, Var) else index.dims)
-            case Map():
-                pass
-            case _:
-                mixed |= {d for v in (*eqn.outs, *operands(eqn.op)) for d in v.type.names}
-    return frozenset(x for x in shared if x[0] not in mixed)
 
 
 def _scatter(walk: _Walk, eqn: Eqn, op: ReduceAt, roots: tuple[Var, ...], n: int) -> Unit:

@@ -27,7 +27,7 @@ def lower_recur(task: Task, eqn: Eqn, stage: Stage, lower: LowerStage) -> tuple[
     """The statements of a recurrence; `lower` lowers a stage of its body."""
     if not isinstance(eqn.op, Recur):
         raise InternalError("lower: a recurrence is expected")
-    if stage.body:
+    if stage.carried is None:
         return _loop(task, eqn, eqn.op, stage, lower)
     return (_registers(task, eqn, eqn.op, stage),)
 
@@ -39,7 +39,8 @@ def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
     """One nest over the states' dims and the time dim, in order."""
     (time,), (forward,), (size,) = op.over, op.forward, op.sizes
     sizes = {d: n for r in op.body.results for d, n in r.type.dims}
-    builder = NestBuilder.over(task, {**sizes, time: size}, eqn.outs, {eqn: time})
+    inline = (*eqn.outs, *stage.roots)
+    builder = NestBuilder.over(task, {**sizes, time: size}, inline, {eqn: time})
     if time not in builder.dims:
         builder.add(time, size)
     form = Form.of(time) if forward else Form.of(size - 1) - Form.of(time)
@@ -57,6 +58,12 @@ def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
             carry = _carry_of(builder, ref, time)
             last = builder.code.emit(Last(carry, builder.code.dtype(ref)))
             builder.store(task.storage[out], at, last)
+    for dim, n in sizes.items():
+        builder.reuse(dim, n, dim)
+    for root in stage.roots:
+        if root not in eqn.outs:
+            at = builder.point(root.type.dims)
+            builder.store(task.storage[root], at, builder.code.value(root, at))
     return builder.finish()
 
 

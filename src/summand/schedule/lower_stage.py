@@ -25,7 +25,7 @@ from summand.schedule.task import NestBuilder, Task, splits_of
 
 def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
     """The statements that compute and store the roots of a stage."""
-    eqn = task.graph.eqn(stage.roots[0])
+    eqn = stage.carried or task.graph.eqn(stage.roots[0])
     match eqn.op if eqn else None:
         case ReduceAt() as op if eqn:
             return _scatter(task, eqn.outs, op)

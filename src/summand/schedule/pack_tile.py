@@ -32,31 +32,38 @@ class Packer:
     task: Task
     orders: Mapping[Var, Order]
     _packed: dict[tuple[Var, Order], Storage] = field(default_factory=dict)
+    _made: int = 0
 
     def lower(self, stage: Stage, tiled: bool) -> tuple[Stmt, ...]:
-        """The statements of a stage, copies of its operands first."""
-        if not tiled or not stage.folds or not self._is_plain(stage):
+        """The statements of a stage: copies of operands before it, of results behind it."""
+        if not tiled or not self._is_plain(stage):
             return lower_stage(self.task, stage)
         nest = nest_of(stage, self.task.inner)
         lanes = best_lanes(nest, self.orders)
-        copies: list[Stmt] = []
+        before: list[Stmt] = []
+        after: list[Stmt] = []
         instead: dict[Var, Storage] = {}
         for walk in nest.walks:
-            if walk.var in stage.roots or not self._pays(nest, walk, lanes):
+            if not self._pays(nest, walk, lanes, stage.carried is not None):
                 continue
-            copies += self._pack(walk, lanes, instead)
+            if walk.var not in stage.roots:
+                before += self._pack(walk, lanes, instead)
+            elif stage.carried is not None:
+                after += self._unpack(walk, lanes, instead)
         task = self.task
         if instead:
             task = replace(task, storage={**task.storage, **instead})
-        return (*copies, *lower_stage(task, stage))
+        return (*before, *lower_stage(task, stage), *after)
 
     def _is_plain(self, stage: Stage) -> bool:
         eqn = self.task.graph.eqn(stage.roots[0])
-        return eqn is not None and isinstance(eqn.op, Map | Reduce)
+        plain = eqn is not None and isinstance(eqn.op, Map | Reduce) and bool(stage.folds)
+        return plain or stage.carried is not None
 
-    def _pays(self, nest: Nest, walk: Walk, lanes: Order) -> bool:
+    def _pays(self, nest: Nest, walk: Walk, lanes: Order, carries: bool) -> bool:
         order = self.orders.get(walk.var, ())
-        if nest.points < REUSE * walk.elements or not is_scattered(walk, lanes, order):
+        reuse = 1 if carries else REUSE
+        if nest.points < reuse * walk.elements or not is_scattered(walk, lanes, order):
             return False
         if any(not plain for _, plain in walk.moves.values()):
             return False
@@ -72,20 +79,35 @@ class Packer:
 
     def _pack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
         """The nest that makes a copy, unless there is one already."""
-        inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
-        order = (*(d for d in self.orders[walk.var] if d not in inner), *inner)
-        key = (walk.var, order)
-        if key in self._packed:
-            instead[walk.var] = self._packed[key]
+        var, order = walk.var, self._order(walk, lanes)
+        known = self._packed.get((var, order))
+        if known is not None:
+            instead[var] = known
             return []
-        task, var = self.task, walk.var
-        sizes = var.type.sizes
-        name = f"pack {len(self._packed)}"
+        packed = instead[var] = self._packed[(var, order)] = self._memory(var, order)
+        return [self._copy(var, order, self.task.storage[var], packed)]
+
+    def _unpack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
+        """The nest that brings a result from the order of the lanes to its own."""
+        order = self._order(walk, lanes)
+        made = instead[walk.var] = self._memory(walk.var, order)
+        return [self._copy(walk.var, self.orders[walk.var], made, self.task.storage[walk.var])]
+
+    def _order(self, walk: Walk, lanes: Order) -> Order:
+        inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
+        return (*(d for d in self.orders[walk.var] if d not in inner), *inner)
+
+    def _memory(self, var: Var, order: Order) -> Storage:
+        task, sizes = self.task, var.type.sizes
+        self._made += 1
+        name = f"pack {self._made}"
         task.add_scratch(name, var.type.dtype, self._count(var))
         dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
-        packed = task.within(Storage.dense(name, var.type.dtype, dims))
-        self._packed[key] = instead[var] = packed
-        builder = NestBuilder.over(task, {d: sizes[d] for d in order})
+        return task.within(Storage.dense(name, var.type.dtype, dims))
+
+    def _copy(self, var: Var, order: Order, source: Storage, target: Storage) -> Stmt:
+        sizes = var.type.sizes
+        builder = NestBuilder.over(self.task, {d: sizes[d] for d in order})
         at = builder.point(var.type.dims)
-        builder.store(packed, at, builder.code.value(var, at))
-        return [builder.finish()]
+        builder.store(target, at, builder.code.load_from(source, at))
+        return builder.finish()

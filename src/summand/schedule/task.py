@@ -149,15 +149,13 @@ class NestBuilder:
         """Where this nest evaluates: tiled dims count from their origins."""
         point: dict[str, Coord] = {}
         for dim, size in sizes:
-            found = self.task.at.get(dim)
+            found = self.task.at.get(dim) or self.code.positions.get(dim)
             if found is not None:
                 point[dim] = found
             elif dim in self.dims or dim in self.code.splits:
                 point[dim] = self.code.coordinate(dim)
             elif size == 1:
                 point[dim] = Coord(Form())
-            elif dim in self.code.positions:
-                point[dim] = self.code.positions[dim]
             else:
                 raise InternalError(f"lower: a nest lacks the dim {dim}")
         return point
