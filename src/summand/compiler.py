@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import llvmlite
-
 from summand.assemble import assemble
 from summand.codegen.cpu.module import emit, scratch_bytes
 from summand.complex_ports import param_orders, result_orders, with_complex_ports
@@ -402,4 +400,4 @@ def compiler_version() -> str:
     for path in sorted(root.rglob("*.py")):
         info = path.stat()
         sources.append(f"{path.relative_to(root)} {info.st_size} {info.st_mtime_ns}")
-    return cache.digest("summand", llvmlite.__version__, sys.version, *sources)
+    return cache.digest("summand", jit.version(), *sources)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import string_at
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Protocol, cast
 
 import llvmlite.binding as llvm
@@ -101,6 +102,11 @@ def assembly(text: str, target: Target) -> str:
         return _emit(_machine(target), module, as_object=False).decode()
     finally:
         module.close()
+
+
+def version() -> str:
+    """All that object files depend on besides text and target, for keys of caches."""
+    return f"llvmlite {metadata.version('llvmlite')}, LLVM {llvm_version()}, level {LEVEL}"
 
 
 def llvm_version() -> str:

@@ -21,11 +21,11 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from summand.errors import InternalError
 from summand.options import Target
-from summand.runtime import jit, machine, pool_code
+from summand.runtime import cache, jit, machine, pool_code
 
 SPIN_SECONDS = 100e-6  # a worker's wait before it sleeps; the gap between two calls from Python
 BREATH_SECONDS = 5e-3  # a looping program returns to Python about this often
@@ -171,7 +171,7 @@ class _Native:
     def __init__(self, target: Target, family: str, futex: bool) -> None:
         text = pool_code.pool_text(family, futex)
         names = ("run", "worker", "stop", "calibrate", "clock")
-        self.library = jit.load([jit.compile_object(text, target)], names)
+        self.library = _load(text, target, names)
         address, word = ctypes.c_void_p, ctypes.c_int64
         at = self.library.address
         self.run = ctypes.CFUNCTYPE(word, address, address)(at("run"))
@@ -179,6 +179,20 @@ class _Native:
         self.stop = ctypes.CFUNCTYPE(None, address)(at("stop"))
         self.clock = ctypes.CFUNCTYPE(word)(at("clock"))
         self.pause = _seconds_of_a_pause(ctypes.CFUNCTYPE(None, word)(at("calibrate")))
+
+
+def _load(text: str, target: Target, names: Sequence[str]) -> jit.Library:
+    """The machine code of the pool, from the cache on disk if an earlier process left it there."""
+    store, key = cache.default(), cache.digest("pool", jit.version(), repr(target), text)
+    found = store.load(key)
+    if found is not None:
+        try:
+            return jit.load([found], names)
+        except InternalError:
+            store.discard(key)
+    data = jit.compile_object(text, target)
+    store.save(key, data)
+    return jit.load([data], names)
 
 
 def _seconds_of_a_pause(calibrate: Callable[[int], None]) -> float:
