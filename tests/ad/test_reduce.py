@@ -110,6 +110,15 @@ def test_selection_through_nonlinear_maps():
     check(b.finish(b.reduce(MIN, ["k"], e)))
 
 
+def test_selection_through_a_long_chain():
+    b = Builder()
+    x, y = b.param(array(i=2, k=20)), b.param(array(k=20, j=2))
+    e = b.map("add", x, y)
+    for _ in range(1500):
+        e = b.map("sin", e)
+    vjp(b.finish(b.reduce(MAX, ["k"], e)), (0, 1))
+
+
 def test_selection_through_a_rename():
     b = Builder()
     x, y = b.param(array(i=3, k=20)), b.param(array(j=4, u=20))

@@ -93,25 +93,38 @@ class Tape:
         Elementwise equations are repeated on gathered arguments: the value itself may be as large
         as a whole iteration space, and is often never stored.
         """
-        return _gather(self, var, tuple(at), {})
+        memo: dict[Var, Var] = {}
+        pending = [var]
+        while pending:
+            value = pending[-1]
+            first = [v for v in self._elementwise(value, at) if v not in memo]
+            if first and value not in memo:
+                pending += first
+                continue
+            pending.pop()
+            if value not in memo:
+                memo[value] = self._moved(value, at, memo)
+        return memo[var]
+
+    def _elementwise(self, var: Var, at: Sequence[tuple[str, Var]]) -> tuple[Var, ...]:
+        """The arguments to gather first, where a value is gathered through its equation."""
+        eqn = self.made.get(var)
+        touched = any(d in var.type.names for d, _ in at)
+        return eqn.op.args if eqn is not None and touched and isinstance(eqn.op, Map) else ()
+
+    def _moved(self, var: Var, at: Sequence[tuple[str, Var]], memo: dict[Var, Var]) -> Var:
+        keys = {d: p for d, p in at if d in var.type.names}
+        if not keys:
+            return var
+        eqn = self.made.get(var)
+        match eqn.op if eqn is not None else None:
+            case Map(fn=fn, args=args):
+                return self.b.map(fn, *(memo[a] for a in args), dtype=var.type.dtype)
+            case Iota(dim=dim):
+                return self.b.convert(keys[dim], var.type.dtype)
+            case _:
+                return self.b.reindex(var, keys, {}, "clip")
 
     def zero(self, type_: Type) -> Var:
         """Zeros with all dims."""
         return self.b.expand(self.b.constant(0, type_.dtype), type_.sizes)
-
-
-def _gather(tape: Tape, var: Var, at: tuple[tuple[str, Var], ...], memo: dict[Var, Var]) -> Var:
-    keys = {d: p for d, p in at if d in var.type.names}
-    if not keys:
-        return var
-    if var not in memo:
-        eqn = tape.made.get(var)
-        match eqn.op if eqn is not None else None:
-            case Map(fn=fn, args=args):
-                moved = [_gather(tape, a, at, memo) for a in args]
-                memo[var] = tape.b.map(fn, *moved, dtype=var.type.dtype)
-            case Iota(dim=dim):
-                memo[var] = tape.b.convert(keys[dim], var.type.dtype)
-            case _:
-                memo[var] = tape.b.reindex(var, keys, {}, "clip")
-    return memo[var]
