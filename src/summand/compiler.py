@@ -93,6 +93,7 @@ PASSES = (
     Pass(simplify, "what was expanded has constants of its own"),
     Pass(merge_equal, "and repeats itself"),
     Pass(contract, "products under sums in the order that takes fewest operations"),
+    Pass(merge_equal, "two sums may contract the same product"),
     Pass(drop_unused, "nobody reads what was merged away"),
 )
 

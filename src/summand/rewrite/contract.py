@@ -40,6 +40,7 @@ class _Product:
     outer: list[Var] = field(default_factory=list)
     under: list[Var] = field(default_factory=list)
     flops: float = 0.0  # multiplications as the program is written
+    work: float = 0.0  # elements of the products that the program forms
     merged: int = 0  # sums that were taken into this one
 
 
@@ -75,7 +76,7 @@ class _Contraction:
             self._collect(arg, found, flatten)
             if flatten and not found.merged:
                 continue
-            path = _path(found, eqn.out)
+            path = _path(found, eqn.out) or (None if flatten else _grouping(found))
             if path is not None or (not flatten and (found.outer or found.under)):
                 self.new.loc = eqn.loc
                 self.new.bind(eqn.outs, [self._emit(found, path or [])])
@@ -95,6 +96,7 @@ class _Contraction:
         alone = self.uses.get(var, 0) == 1
         if eqn is not None and alone and isinstance(eqn.op, Map):
             if eqn.op.fn == "mul":
+                found.work += var.type.count
                 for a in eqn.op.args:
                     self._collect(a, found, flatten)
                 return
@@ -130,7 +132,10 @@ class _Contraction:
     # ---- the new equations
 
     def _emit(self, found: _Product, path: Sequence[tuple[int, ...]]) -> Var:
-        """Contract the factors in the order of `path`, then apply those outside."""
+        """Contract the factors in the order of `path`, then apply those outside.
+
+        A dim is summed as soon as no other factor has it; where all have it, in the end.
+        """
         parts = [self.new.of(v) for v in found.factors]
         over = dict(found.over)
         for picked in path:
@@ -177,6 +182,27 @@ def _path(found: _Product, out: Var) -> list[tuple[int, ...]] | None:
     if flops * GAIN > found.flops or largest > GROWTH * held:
         return None
     return [tuple(p) for p in path]
+
+
+def _grouping(found: _Product) -> list[tuple[int, ...]] | None:
+    """The order that multiplies factors of few dims first, where the program's own does not.
+
+    (K{u,d} · s{t,u}) · r{t,u} evaluates two products at each t, u, d; K · (s · r) only one.
+    """
+    if len(found.factors) < 3:
+        return None
+    sizes = {d: n for v in found.factors for d, n in v.type.dims}
+    parts: list[Dims] = [v.type.names for v in found.factors]
+    path: list[tuple[int, ...]] = []
+    work = 0.0
+    while len(parts) > 1:
+        pairs = [(a, b) for b in range(len(parts)) for a in range(b)]
+        a, b = min(pairs, key=lambda p: (_volume(parts[p[0]] | parts[p[1]], sizes), p))
+        both = parts[a] | parts[b]
+        work += _volume(both, sizes)
+        parts = [*(p for k, p in enumerate(parts) if k not in (a, b)), both]
+        path.append((a, b))
+    return path if work < 0.75 * found.work else None
 
 
 def _cost(

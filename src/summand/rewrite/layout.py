@@ -22,9 +22,8 @@ Order = tuple[str, ...]
 VECTOR = 16  # elements of one vector
 SHARE = 32  # how much of a shared dim one tile is taken to hold
 LEAST = 2048  # elements below which the order of a value does not matter
-GOOD = 1.25  # times the cost of full vectors, which is not looked into further
 PACK = 0.7  # vector operations to bring one element into the order of the lanes
-BETTER = 0.95  # of the cost before, that a change must reach
+BETTER = 0.05  # vector operations for each element that a change must save
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class Nest:
     folds: frozenset[str]
     walks: tuple[Walk, ...]
     points: int
+    tiles: float  # how many times the nest runs
     sequential: frozenset[str] = frozenset()  # dims of a recurrence: no lanes along them
 
 
@@ -99,9 +99,10 @@ def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Orde
     if len(best) < 2 or not nests:
         return best
     cost = sum(nest_cost(n, orders) for n in nests)
-    if cost <= GOOD * sum(n.points for n in nests) / VECTOR:
+    saving = BETTER * var.type.count
+    if cost - sum(n.points * n.tiles for n in nests) / VECTOR <= saving:
         return best
-    least = cost * BETTER
+    least = cost - saving
     for inner in _inner_dims(var, nests):
         order = (*(d for d in start if d not in inner), *inner)
         if order == start:
@@ -145,12 +146,15 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     accesses = (*stage.reads, *(Access.of(r) for r in stage.roots))
     walks = tuple(Walk.of(a, extents) for a in accesses)
     folds = frozenset(d for d, _ in stage.folds)
-    return Nest(extents, folds, walks, product(extents.values()), frozenset(over))
+    whole = {x for r in stage.roots for x in r.type.dims}
+    tiles = product(n for _, n in whole) / max(product(extents[d] for d, _ in whole), 1)
+    return Nest(extents, folds, walks, product(extents.values()), tiles, frozenset(over))
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:
     """Vector operations of a nest with its best choice of lanes."""
-    return min((lane_cost(nest, lanes, orders) for lanes in _lanes(nest, orders)), default=0.0)
+    options = (lane_cost(nest, lanes, orders) for lanes in _lanes(nest, orders))
+    return nest.tiles * min(options, default=0.0)
 
 
 def best_lanes(nest: Nest, orders: Mapping[Var, Order]) -> Order:
