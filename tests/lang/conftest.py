@@ -1,4 +1,9 @@
-"""Tests of the language run on the interpreter, each program verified; some also compiled."""
+"""Tests of the language run on the interpreter, each program verified; some also compiled.
+
+SUMMAND_TEST_WAY=compiled runs all of them through the compiler instead.
+"""
+
+import os
 
 import pytest
 
@@ -10,7 +15,7 @@ from summand.ir.verify import verify
 @pytest.fixture
 def way():
     """How a test runs; a module overrides this to run both ways."""
-    return "interpreted"
+    return os.environ.get("SUMMAND_TEST_WAY", "interpreted")
 
 
 @pytest.fixture(autouse=True)

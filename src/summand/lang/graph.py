@@ -139,6 +139,20 @@ def leaf(array: np.ndarray, order: Sequence[str], dtype: DType, loc: Loc | None 
     return Sized(node)
 
 
+def result_leaf(
+    array: np.ndarray,
+    order: tuple[str, ...],
+    type_: Type,
+    weak: bool,
+    loc: Loc | None,
+    tag: int = -1,
+) -> Sized:
+    """Data that a program computed; nothing about it is inferred again."""
+    node = Node(None, (), (type_,), loc)
+    node.buffers[0] = Buffer(array, order, tag)
+    return Sized(node, 0, weak)
+
+
 def _as_it_lies(array: np.ndarray, order: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
     """The same array with its axes in the order of memory, so that no copy is needed to read it."""
     if array.flags.c_contiguous or any(s <= 0 for s in array.strides):

@@ -28,6 +28,7 @@ from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten
+from summand.lang.reindex import NO_DIM
 from summand.lang.slices import body_at
 from summand.lang.trace import tracing
 from summand.lang.unsized import Sizes, Unsized, Value, force, settle, sizes_of
@@ -212,7 +213,7 @@ def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value
         with tracing():
             out = step(unflatten(tree, proxies))
     except DimError as error:
-        if all(s.sizes for s in log.states):
+        if NO_DIM not in str(error) or all(s.sizes for s in log.states):
             raise
         advice = "If the state should have that dim, give it to init: init=sm.zeros({k: 64})."
         raise DimError(f"{error}\n{advice}") from error

@@ -44,6 +44,7 @@ class Edge:
 
 
 STRICT = Edge()
+NO_DIM = "but the operand has no dim"
 
 
 def reindex(value: Value, index: Mapping[str, Place], edge: Edge = STRICT) -> Value:
@@ -68,7 +69,7 @@ def unknown_dim(value: Value, dim: str, what: str, loc: Loc | None) -> DimError:
     """The error for a dim that the operand lacks."""
     names = Names([dim, *value.dims])
     rows = [row(value, names, loc)] if isinstance(value, Sized) else []
-    header = f"{what} {names[dim]}, but the operand has no dim {names[dim]}"
+    header = f"{what} {names[dim]}, {NO_DIM} {names[dim]}"
     own = keys.info(dim)
     same = [d for d in value.dims if keys.info(d).name == own.name]
     if same:
