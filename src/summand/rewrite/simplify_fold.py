@@ -85,7 +85,7 @@ def _reduce_one(new: Smart, op: Reduce, type_: Type) -> Var | None:
     if isinstance(made.op, Reindex):
         return _of_renamed(new, op, made.op, type_)
     if isinstance(made.op, Map):
-        spread = _of_spread(new, op, arg)
+        spread = _of_spread(new, op, arg, type_)
         if spread is not None:
             return spread
         return _factored(new, op, made.op, type_) if op.monoid == SUM else None
@@ -116,27 +116,23 @@ def _of_renamed(new: Smart, op: Reduce, made: Reindex, type_: Type) -> Var | Non
     return new.reduce(op.monoid, dims, inner)[0]
 
 
-def _of_spread(new: Smart, op: Reduce, arg: Var) -> Var | None:
-    """Dims over which the operand was spread: n equal terms."""
+def _of_spread(new: Smart, op: Reduce, arg: Var, type_: Type) -> Var | None:
+    """Dims over which the operand was spread: n equal terms, or as many equal results."""
     under = new.peeled(arg)
     if under == arg:
         return None
-    sizes = arg.type.sizes
     lacking = [d for d in op.dims if d not in under.type.names]
     narrow = arg.type.dtype.is_float and arg.type.dtype.bits == 16  # holds few whole numbers
-    if not lacking or op.monoid.name == "prod" or (narrow and op.monoid.name == "sum"):
+    if lacking and (op.monoid.name == "prod" or (narrow and op.monoid.name == "sum")):
         return None
-    kept = {d: n for d, n in sizes.items() if d not in lacking}
-    value = new.spread(under, kept)
     rest = [d for d in op.dims if d not in lacking]
-    value = new.reduce(op.monoid, rest, value)[0]
-    if op.monoid.name != "sum":
-        return value
-    count = 1
-    for dim in lacking:
-        count *= sizes[dim]
-    dtype = value.type.dtype
-    return new.map("mul", value, new.constant(count if dtype.is_integer else float(count), dtype))
+    value = new.reduce(op.monoid, rest, under)[0]
+    if lacking and op.monoid.name == "sum":
+        count = 1
+        for dim in lacking:
+            count *= arg.type.sizes[dim]
+        value = new.map("mul", value, new.constant(count, value.type.dtype))
+    return new.spread(value, type_.sizes)
 
 
 def _factored(new: Smart, op: Reduce, made: Map, type_: Type) -> Var | None:

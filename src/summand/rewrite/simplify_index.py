@@ -35,6 +35,9 @@ def simple_reindex(new: Smart, op: Reindex, type_: Type) -> Var | None:
     if isinstance(made.op, Reindex):
         return _composed(new, op, made.op, type_)
     if isinstance(made.op, Map):
+        spread = _of_spread(new, op, type_)
+        if spread is not None:
+            return spread
         return _through_map(new, op, made.op, type_)
     if isinstance(made.op, Iota):
         return _renamed_iota(new, op, made.op, type_)
@@ -182,6 +185,27 @@ def _moved_index(new: Smart, at: Var, outer: Reindex, type_: Type) -> Var | None
 # ---- maps
 
 
+def _of_spread(new: Smart, op: Reindex, type_: Type) -> Var | None:
+    """Dims over which the operand was spread need no index, where the index is in range."""
+    under = new.peeled(op.arg)
+    if under == op.arg:
+        return None
+    sizes = type_.sizes
+    for dim, index in op.index:
+        if dim not in under.type.names and op.mode in ("fill", "raise"):
+            size = op.arg.type.sizes[dim]
+            lo, hi = (-1, 0)
+            if isinstance(index, Form):
+                lo, hi = index.range(sizes)
+            else:
+                lo, hi = new.facts.ranges.get(index, (lo, hi))
+            if lo < 0 or hi >= size:
+                return None
+    own = {d: i for d, i in op.index if d in under.type.names}
+    inner = Type.of(type_.dtype, {d: sizes[d] for d in _dims(under, own)})
+    return new.spread(_emit(new, op, under, own, op.mode, inner), sizes)
+
+
 def _through_map(new: Smart, op: Reindex, made: Map, type_: Type) -> Var | None:
     """The map of the reindexed operands."""
     forms = {d: i for d, i in op.index if isinstance(i, Form)}
@@ -193,8 +217,6 @@ def _through_map(new: Smart, op: Reindex, made: Map, type_: Type) -> Var | None:
     if not cheap and not new.is_read_once(op.arg):
         return None
     args = [_of_operand(new, a, forms, type_) for a in made.args]
-    if made.fn == "where" and args[1] == args[2]:
-        return new.spread(args[1], type_.sizes)
     return new.map(made.fn, *args, dtype=type_.dtype)
 
 

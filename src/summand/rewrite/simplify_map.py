@@ -4,6 +4,7 @@
     2 * (x * 3 * y) -> 6 * x * y              x{i,j} / y{i} -> x * (1 / y)
     where(p, where(p, a, b), c) -> where(p, a, c)          convert back and forth -> nothing
     spread(a) * b -> a * b          where b has the dims that a was spread over
+    exp(spread(a)) -> spread(exp(a))
 
 Floats keep their value up to rounding and the sign of zero: only constant factors are reassociated,
 and a divisor that many numbers share becomes a factor. NaN and infinity stay where they are, but
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from summand.dtypes import DType, bf16, bool_, f16, f32, f64
 from summand.ir.nodes import Map, Scalar, Type, Var
 from summand.ir.scalars import apply, scalar, widen
+from summand.rewrite.simplify_scatter import sum_of_scatters
 from summand.rewrite.smart import Smart
 
 Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
@@ -56,20 +58,13 @@ def _is_spread(op: Map) -> bool:
 
 
 def _peeled(new: Smart, op: Map, type_: Type) -> Var | None:
-    """Operands that were spread over dims which the others have are used as they were."""
+    """Operands that were spread are used as they were, and the result is spread if it must be."""
     if _is_spread(op) or not type_.dims:
         return None
-    args = list(op.args)
-    changed = False
-    for n, arg in enumerate(args):
-        under = new.peeled(arg)
-        if under == arg:
-            continue
-        others = {d for m, a in enumerate(args) if m != n for d in a.type.names}
-        if under.type.names | others == type_.names:
-            args[n] = under
-            changed = True
-    return new.map(op.fn, *args, dtype=type_.dtype) if changed else None
+    args = tuple(new.peeled(a) for a in op.args)
+    if args == op.args:
+        return None
+    return new.spread(new.map(op.fn, *args, dtype=type_.dtype), type_.sizes)
 
 
 # ---- numbers
@@ -98,7 +93,7 @@ def _add(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
         return new.map("sub", a, negated[0])
     if negated := new.map_of(a, "neg"):
         return new.map("sub", b, negated[0])
-    return None
+    return sum_of_scatters(new, a, b, type_)
 
 
 def _sub(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
@@ -109,6 +104,8 @@ def _sub(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
         return new.spread(new.map("neg", b), type_.sizes)
     if negated := new.map_of(b, "neg"):
         return new.map("add", a, negated[0])
+    if (negated := new.map_of(a, "neg")) and new.is_read_once(a):
+        return new.map("neg", new.map("add", negated[0], b))
     if a == b and type_.dtype.is_integer:
         return new.spread_number(0, type_)
     return None
@@ -122,7 +119,9 @@ def _mul(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     if factor is not None:
         return _scaled(new, a, b, factor, type_)
     left, right = new.map_of(a, "neg"), new.map_of(b, "neg")
-    return new.map("mul", left[0], right[0]) if left and right else None
+    if left and right:
+        return new.map("mul", left[0], right[0])
+    return None
 
 
 def _scaled(new: Smart, a: Var, b: Var, factor: Scalar, type_: Type) -> Var | None:
@@ -164,14 +163,17 @@ def _div(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     a, b = args
     by = new.number(b)
     if by is None:
+        inverse = new.reciprocals.get(b)
+        if inverse is not None and new.number(a) is None:
+            return new.map("mul", a, inverse)
         return _divided_by_fewer(new, a, b, type_)
     if by == 1:
         return a
-    inverse = _exact_reciprocal(by, type_.dtype)
-    if inverse is None:
+    exact = _exact_reciprocal(by, type_.dtype)
+    if exact is None:
         plain = _MIDDLE[0] < abs(by) < _MIDDLE[1]
         return _divided_by_fewer(new, a, new.peeled(b), type_) if plain else None
-    return new.map("mul", a, new.constant(inverse, type_.dtype))
+    return new.map("mul", a, new.constant(exact, type_.dtype))
 
 
 def _divided_by_fewer(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:
@@ -264,7 +266,7 @@ def _junction(neutral: bool) -> Rule:
 def _where(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     pred, then, other = args
     if then == other:
-        return then if then.type == type_ else None
+        return _spread_anew(new, pred, then, type_)
     truth = _known_truth(new, pred)
     if truth is not None:
         return new.spread(then if truth else other, type_.sizes)
@@ -283,6 +285,16 @@ def _where(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
         if values == (False, True):
             return new.spread(new.map("not", pred), type_.sizes)
     return None
+
+
+def _spread_anew(new: Smart, pred: Var, value: Var, type_: Type) -> Var | None:
+    """A spread in the one form that `Smart.spread` writes."""
+    if value.type == type_:
+        return value
+    compared = new.map_of(pred, "eq")
+    if compared and compared[0] == compared[1] and new.is_iota(compared[0]):
+        return None
+    return new.spread(value, type_.sizes)
 
 
 # ---- types

@@ -24,6 +24,7 @@ class Smart(Builder):
         super().__init__()
         self.made_by: dict[Var, Eqn] = {}
         self.readers: dict[Var, int] = {}
+        self.reciprocals: dict[Var, Var] = {}  # of wide floats: what divides again is a factor
         self.facts = Facts()
 
     @abstractmethod
@@ -34,6 +35,10 @@ class Smart(Builder):
         """Remember an emitted equation."""
         for out in eqn.outs:
             self.made_by[out] = eqn
+        if isinstance(eqn.op, Map) and eqn.op.fn == "div":
+            wide = eqn.out.type.dtype.is_float and eqn.out.type.dtype.bits > 16
+            if wide and self.number(eqn.op.args[0]) == 1:
+                self.reciprocals[eqn.op.args[1]] = eqn.out
         self.facts.learn(eqn)
 
     def count_readers(self, var: Var, more: int) -> None:
