@@ -16,6 +16,7 @@ from summand.codegen.cpu.memory import branch
 from summand.codegen.cpu.nest import NestWriter
 from summand.codegen.cpu.plan import NestPlan, Ranges, array_bytes, chosen_schedule, form_range
 from summand.codegen.cpu.text import Function, Int, Unit, Value
+from summand.codegen.cpu.untangle import untangle
 from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When
 
@@ -165,6 +166,7 @@ class KernelWriter:
     # ---- nests
 
     def _nest(self, nest: Nest, position: dict[str, Int], ranges: Ranges) -> None:
+        nest = untangle(nest)
         schedule = chosen_schedule(nest)
         arrays = self.arrays if array_bytes(nest) else None
 

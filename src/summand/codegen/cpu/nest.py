@@ -82,41 +82,46 @@ class NestWriter(States):
         return ("done", sink) in self.memo
 
     def _next_loop(self, sinks: Sequence[Sink]) -> tuple[str, list[Sink]] | None:
-        for strict in (True, False):
+        """A loop and the sinks inside. Better no state in memory, better nothing computed twice."""
+        for strict, again in ((True, False), (False, False), (False, True)):
             for dim in self.plan.loops:
-                if dim not in self.open:
-                    group = self._group(dim, sinks, strict)
+                if dim not in self.open and self._bounds_known(dim):
+                    group = self._group(dim, sinks, strict, again)
                     if group:
                         return dim, group
         return None
 
-    def _group(self, dim: str, sinks: Sequence[Sink], strict: bool) -> list[Sink]:
-        """The sinks that can run inside one loop over `dim` now, with all that they need in it."""
+    def _bounds_known(self, dim: str) -> bool:
+        """Whether the loops that a dim's bounds read are open."""
+        bound = self._bounds.get(dim)
+        forms = (*bound.lo, *bound.hi) if bound is not None else ()
+        return all(self.plan.looped & f.dims <= set(self.open) for f in forms)
+
+    def _group(self, dim: str, sinks: Sequence[Sink], strict: bool, again: bool) -> list[Sink]:
+        """The sinks that can run inside one loop over `dim` now, with all that they need in it.
+
+        `again`: folds that do not need the loop may run inside it, once for each round.
+        """
         group = {s for s in sinks if dim in self._unbound(s) and self._may_open(s, dim, strict)}
+        dropped: set[Sink] = set()
         changed = True
         while changed:
             changed = False
             for s in sorted(group):
-                missing = {f for f in self.plan.waits(s) if not self._done(f)} - group
-                missing |= {c for c in self.plan.carries(s) if self._runs_in(c, dim)} - group
-                blocked = {
-                    f
-                    for f in self.plan.waits(s)
-                    if not self._done(f)
-                    and (dim not in self._unbound(f) or dim in self.plan.folded(f))
-                }
-                addable = {f for f in missing if dim in self._unbound(f)}
-                if blocked or addable != missing:
+                wanted = {f for f in self.plan.waits(s) if not self._done(f)}
+                blocked = any(
+                    dim in self.plan.folded(f) or (not again and dim not in self._unbound(f))
+                    for f in wanted
+                )
+                wanted |= {c for c in self.plan.carries(s) if dim in self._unbound(c)}
+                if blocked or wanted & dropped:
                     group.discard(s)
+                    dropped.add(s)
                     changed = True
-                elif missing:
-                    group |= missing
+                elif not wanted <= group:
+                    group |= wanted
                     changed = True
         return sorted(group)
-
-    def _runs_in(self, carry: Sink, dim: str) -> bool:
-        """Whether a carry that a sink reads runs along a loop that is to be opened or is inside."""
-        return dim in self._unbound(carry)
 
     def _may_open(self, sink: Sink, dim: str, strict: bool) -> bool:
         """Accumulators and states live in registers, so what they depend on is bound outside."""

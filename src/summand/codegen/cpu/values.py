@@ -542,27 +542,26 @@ class Values(Places):
             )
         return Value(out.name, out.type, dtype)
 
+    def _one_lane(self, r: Ref, p: Point) -> list[Value]:
+        """A fold that is one number at a point of the end: its lane of the body's result."""
+        body = self.plan.lanes
+        inside = {d: p.get(d, 0) % n for d, n in body.volume.items() if d in self.plan.deps[r]}
+        lane = next(
+            k for k in range(body.count) if all(body.offsets[d][k] == v for d, v in inside.items())
+        )
+        restore = self.before()
+        found = self.folded(r, {**p, **{d: p.get(d, 0) - v for d, v in inside.items()}})
+        restore()
+        return [self.fn.extract(v, lane) for v in found]
+
     def _relane_fold(self, r: Ref, p: Point) -> list[Value]:
         """A finished fold's components in the lanes of the end."""
         fold = self.plan.code[r]
         assert isinstance(fold, Fold)
-        end, body = self.plan.end, self.plan.lanes
+        end = self.plan.end
         assert end is not None
         if not self.plan.deps[r] & end.offsets.keys():
-            restore = self.before()
-            one = self.folded(r, p)
-            if one[0].type.startswith("<"):
-                kept = {d for d in body.offsets if d in self.plan.deps[r]}
-                inside = {d: p.get(d, 0) % body.volume[d] for d in kept}
-                lane = next(
-                    k
-                    for k in range(body.count)
-                    if all(body.offsets[d][k] == v for d, v in inside.items())
-                )
-                start = {**p, **{d: p.get(d, 0) - v for d, v in inside.items()}}
-                one = [self.fn.extract(v, lane) for v in self.folded(r, start)]
-            restore()
-            return one
+            return self._one_lane(r, p)
         sources = self._sources(r, p)
         restore = self.before()
         rows = [self.merged(r, q) for q, _ in sources]
