@@ -66,11 +66,11 @@ class Value:
 class Grow:
     """A program that grows by random equations."""
 
-    def __init__(self, draw, zero_sizes):
+    def __init__(self, draw, zero_sizes, sizes=SIZES):
         self.draw = draw
         self.build = Builder()
         self.values: list[Value] = []
-        sizes = (*SIZES, 0) if zero_sizes else SIZES
+        sizes = (*sizes, 0) if zero_sizes else sizes
         self.sizes = {d: draw(st.sampled_from(sizes)) for d in NAMES}
         self.fresh = 0
 
@@ -445,9 +445,9 @@ EVERYTHING = (*ELEMENTWISE, *FOLDS, *INDEXING, *CONTROL, *ORDER)
 
 
 @st.composite
-def programs(draw, kinds=EVERYTHING, max_steps=8, zero_sizes=False) -> Program:
+def programs(draw, kinds=EVERYTHING, max_steps=8, zero_sizes=False, sizes=SIZES) -> Program:
     """A random program. Its results are its last value and up to two others."""
-    grow = Grow(draw, zero_sizes)
+    grow = Grow(draw, zero_sizes, sizes)
     for _ in range(draw(st.integers(1, 3))):
         grow.parameter()
     for _ in range(draw(st.integers(1, max_steps))):

@@ -21,11 +21,12 @@ from summand.runtime.executable import Executable
 from summand.runtime.pool import Pool
 from tests.blame import blame
 from tests.guarded import Guarded
-from tests.programs import arguments, programs
+from tests.programs import ELEMENTWISE, FOLDS, INDEXING, arguments, programs
 from tests.rewrite.agreement import assert_close, narrowest
 
 EXAMPLES = 2000 if os.environ.get("SUMMAND_TEST_PROFILE") == "nightly" else 200
 THREADS = (1, 2, 8)
+LARGE = (1, 2, 15, 16, 33, 48, 64, 100)
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs mprotect to guard arrays")
 
 
@@ -37,28 +38,31 @@ def pools():
         pool.stop()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    old = os.environ.get("SUMMAND_CACHE_DIR")
-    os.environ["SUMMAND_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if old is None:
-        del os.environ["SUMMAND_CACHE_DIR"]
-    else:
-        os.environ["SUMMAND_CACHE_DIR"] = old
-
-
 def shuffled(draw, type_):
     return tuple(draw(st.permutations([d for d, _ in type_.dims])))
 
 
-@given(data=st.data(), program=programs(zero_sizes=True))
-@settings(
+SETTINGS = settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@given(data=st.data(), program=programs(zero_sizes=True))
+@SETTINGS
 def test_random_programs(pools, data, program):
+    draw_and_check(pools, data, program)
+
+
+@given(data=st.data(), program=programs((*ELEMENTWISE, *FOLDS, *INDEXING), sizes=LARGE))
+@settings(SETTINGS, max_examples=EXAMPLES // 4)
+def test_larger_programs(pools, data, program):
+    """Sizes past a vector, past a register tile, and between them."""
+    draw_and_check(pools, data, program)
+
+
+def draw_and_check(pools, data, program):
     params = tuple(shuffled(data.draw, p.type) for p in program.params)
     results = tuple(shuffled(data.draw, r.type) for r in program.results)
     fuse = data.draw(st.sampled_from([True, True, False]), label="fuse")

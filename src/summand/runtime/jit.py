@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import string_at
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Protocol, cast
 
+import llvmlite
 import llvmlite.binding as llvm
 from llvmlite.binding import ffi
 
@@ -106,7 +106,7 @@ def assembly(text: str, target: Target) -> str:
 
 def version() -> str:
     """All that object files depend on besides text and target, for keys of caches."""
-    return f"llvmlite {metadata.version('llvmlite')}, LLVM {llvm_version()}, level {LEVEL}"
+    return f"llvmlite {llvmlite.__version__}, LLVM {llvm_version()}, level {LEVEL}"
 
 
 def llvm_version() -> str:
