@@ -22,7 +22,7 @@ from summand.ad.tape import Tape
 from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Program, Read, Recur, Type, Var
-from summand.ir.recurrences import earlier, in_range
+from summand.ir.recurrences import earlier, in_range, uniform
 
 
 def varied_reads(op: Recur, inits: Sequence[bool], captured: Sequence[bool]) -> list[bool]:
@@ -72,7 +72,8 @@ def pull_recur(tape: Tape, eqn: Eqn, op: Recur) -> None:
     if not reverse.body.results:
         return
     before = [
-        earlier(b, op, r, states[r.state], i) for r, i in zip(op.reads, op.inits, strict=True)
+        earlier(b, op, r, states[r.state], i, uniform(tape.made, i))
+        for r, i in zip(op.reads, op.inits, strict=True)
     ]
     back = Recur(
         over=op.over,

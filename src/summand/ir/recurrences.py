@@ -1,15 +1,16 @@
 """Earlier values of a recurrence, read from outside of it.
 
 read of h[t - 1] at every t   ->   where(t >= 1, h[t: t - 1] fill 0, init)
+                                  or   h[t: t - 1] fill c     where init is the number c
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.ir.builder import Builder
 from summand.ir.index import Form
-from summand.ir.nodes import Read, Recur, Var
+from summand.ir.nodes import Constant, Eqn, Map, Read, Recur, Reindex, Scalar, Table, Var
 
 
 def in_range(b: Builder, op: Recur, shift: Sequence[int]) -> Var | None:
@@ -25,10 +26,30 @@ def in_range(b: Builder, op: Recur, shift: Sequence[int]) -> Var | None:
     return here
 
 
-def earlier(b: Builder, op: Recur, read: Read, state: Var, init: Var) -> Var:
-    """What the body read at every position: the state shifted, or the initial value."""
+def uniform(made: Mapping[Var, Eqn], var: Var) -> Scalar | None:
+    """The number that a value is everywhere, where its equations say so."""
+    while True:
+        eqn = made.get(var)
+        match eqn.op if eqn is not None else None:
+            case Constant(value=value) if not isinstance(value, Table):
+                return value
+            case Map(fn="where", args=(_, first, second)) if first == second:
+                var = first
+            case Reindex(arg=arg, mode="trusted" | "clip"):
+                var = arg
+            case _:
+                return None
+
+
+def earlier(
+    b: Builder, op: Recur, read: Read, state: Var, init: Var, known: Scalar | None = None
+) -> Var:
+    """What the body read at every position: the state shifted, or the initial value, which is the
+    number `known` everywhere if that is given."""
     index = {d: Form.of(d) - v for d, v in zip(op.over, read.shift, strict=True) if v}
     sizes = dict(zip(op.over, op.sizes, strict=True))
+    if known is not None:
+        return b.reindex(state, index, sizes, "fill", known)
     shifted = b.reindex(state, index, sizes, "fill")
     here = in_range(b, op, read.shift)
     return shifted if here is None else b.map("where", here, shifted, init)

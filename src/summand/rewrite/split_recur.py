@@ -39,7 +39,7 @@ from summand.ir.nodes import (
     operands,
     with_operands,
 )
-from summand.ir.recurrences import earlier
+from summand.ir.recurrences import earlier, uniform
 from summand.rewrite.rebuild import Rebuild, inside
 
 
@@ -269,10 +269,12 @@ def _sink(new: Rebuild, eqn: Eqn, outside: _Outside, cut: _Cut, outs: Sequence[V
     if not cut.sunk:
         return
     needed = outside.body.needed([op.body.results[n] for n in cut.sunk], frozenset(outside.known))
+    made = {o: e for e in new.eqns for o in e.outs}
     for param, read, init in zip(op.body.params, op.reads, op.inits, strict=False):
         if param in needed and param not in outside.known:
-            state = new.of(eqn.outs[read.state])
-            outside.known[param] = earlier(new, op, read, state, new.of(init))
+            state, start = new.of(eqn.outs[read.state]), new.of(init)
+            value = earlier(new, op, read, state, start, uniform(made, start))
+            outside.known[param] = value
     for number in cut.sunk:
         value = outside.value(op.body.results[number])
         new.bind([eqn.outs[number]], [new.expand(value, eqn.outs[number].type.sizes)])
