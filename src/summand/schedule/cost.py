@@ -272,7 +272,7 @@ class _Counter:
     def group(self, deps: frozenset[str]) -> tuple[Group, float]:
         """The group of values that vary along `deps`; how often unrolling repeats each."""
         key = deps & frozenset(self.tileable)
-        repeat = math.prod(self.facts.extents[d] for d in deps & self.unrolled if d not in key)
+        repeat = math.prod(self._vectors(d) for d in deps & self.unrolled if d not in key)
         return self.groups.setdefault(key, Group()), float(repeat)
 
     def wide(self, bits: int) -> float:
@@ -307,6 +307,9 @@ class _Counter:
             extents=self.facts.extents,
         )
 
+    def _vectors(self, dim: str) -> int:
+        return -(-self.facts.extents[dim] // self._lane_count(dim))
+
     def _lane_count(self, dim: str) -> int:
         return math.prod(p.count for p in self.lanes if p.dim == dim)
 
@@ -325,12 +328,13 @@ class _Counter:
                 if frozenset(instr.dims) & self.looped:
                     inner.slots += slots * often
                     group.sums += repeat * len(instr.args) * self.wide(instr.dtype.bits)
-                    if self.lane_dims & frozenset(instr.dims):
-                        group.epilogue += (MERGED if self.merged else HORIZONTAL) * repeat
+                    group.epilogue += self._horizontal(instr) * repeat
                 elif deps & self.looped:
                     inner.slots += slots * often
+                    group.slots += self._horizontal(instr) * repeat
                 else:
                     inner.epilogue += slots * often
+                    group.epilogue += self._horizontal(instr) * repeat
             case Carry():
                 group.sums += repeat * self.wide(instr.dtype.bits)
             case _ if deps & self.looped:
@@ -339,6 +343,11 @@ class _Counter:
                 group.epilogue += slots * repeat
                 if slots and self._read_in_loop(ref):
                     group.hoisted += repeat
+
+    def _horizontal(self, fold: Fold) -> float:
+        if not self.lane_dims & frozenset(fold.dims):
+            return 0.0
+        return MERGED if self.merged else HORIZONTAL
 
     def _lines(self, group: Group, deps: frozenset[str], lines: float) -> None:
         if deps & self.looped:

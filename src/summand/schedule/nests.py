@@ -138,7 +138,9 @@ def is_map(facts: Facts, choice: Choice) -> bool:
 
 def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     """Pieces to unroll in the innermost loop, and the register tile that is left."""
-    inner = tuple(Piece(d, facts.extents[d]) for d in sorted(choice.unrolled))
+    width = {p.dim: p.count for p in choice.lanes}
+    whole = {d: -(-facts.extents[d] // width.get(d, 1)) for d in sorted(choice.unrolled)}
+    inner = tuple(Piece(d, n) for d, n in whole.items() if n > 1)
     if choice.end_lanes and not facts.reduced:
         return inner, choice.tile
     if is_map(facts, choice):
@@ -149,9 +151,9 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
     if last is None:
         return inner, choice.tile
     lanes = {p.dim: p.count for p in choice.lanes}
-    whole = _short_reduction(facts, choice, lanes)
-    if whole:
-        return (*whole, *inner), choice.tile
+    short = _short_reduction(facts, choice, lanes)
+    if short:
+        return (*short, *inner), choice.tile
     vectors = -(-facts.extents[last] // lanes.get(last, 1))
     busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
     copies = choice.copies

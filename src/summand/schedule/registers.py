@@ -141,7 +141,7 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
     best = best[:10]
     for dim in _reducible_lanes(facts, limits):
         merges = bool(end_candidates(facts, limits, (Piece(dim, width),), width))
-        if facts.extents[dim] >= (width if merges else FEWEST_LANES * width // 16):
+        if facts.extents[dim] >= (width if merges or facts.carried else FEWEST_LANES * width // 16):
             best.append((Piece(dim, width),))
     if not best:
         for dim in _reducible_lanes(facts, limits):
@@ -327,9 +327,10 @@ def _best_tile(
         if cost < least * (1 - 1e-9):
             best, least, won, cycles = counts, cost, s, all_tiles
     packing = packing_cycles(facts, lanes, packed)
-    whole = tuple(Piece(d, facts.extents[d]) for d in sorted(forced))
+    vectors = {d: -(-facts.extents[d] // lane_dims.get(d, 1)) for d in sorted(forced)}
+    whole = tuple(Piece(d, n) for d, n in vectors.items() if n > 1)
     steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
-    steps = lane_dims | steps | {p.dim: p.count for p in whole}
+    steps = lane_dims | steps | {d: facts.extents[d] for d in forced}
     tile = tuple(Piece(d, c) for d, c in zip(dims, best, strict=True) if c > 1)
     return Choice(
         lanes,
