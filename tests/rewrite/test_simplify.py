@@ -363,3 +363,112 @@ def test_types_that_hold_others():
     assert holds(dt.f64, dt.i32) and not holds(dt.f32, dt.i32)
     assert holds(dt.i64, dt.u32) and not holds(dt.u64, dt.i8)
     assert holds(dt.complex64, dt.f32) and not holds(dt.complex64, dt.f64)
+
+
+def test_shared_divisors_become_factors():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4}) {
+          %2: f32{i=4} = neg %1
+          %3: f32{i=4,k=8} = div %0 %1
+          %4: f32{i=4} = div %2 %1
+          return %3, %4
+        }
+        """,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4}) {
+          %2: f32{i=4} = neg %1
+          %3: f32{} = constant 1.0
+          %4: f32{i=4} = div %3 %1
+          %5: f32{i=4,k=8} = mul %0 %4
+          %6: f32{i=4} = mul %2 %4
+          return %5, %6
+        }
+        """,
+    )
+
+
+def test_quotients_that_are_rounded_to_whole_numbers_stay():
+    """49 · (1/49) is less than 1 in f32."""
+    source = """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4}, %2: f32{}) {
+          %3: f32{i=4,k=8} = div %0 %1
+          %4: f32{i=4,k=8} = add %2 %3
+          %5: f32{i=4,k=8} = floor %4
+          return %5
+        }
+        """
+    assert_golden(simplify, source, source)
+
+
+def test_constants_gather_in_products():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{i=4}, %1: f32{i=4}) {
+          %2: f32{} = constant 3.0
+          %3: f32{} = constant 5.0
+          %4: f32{i=4} = mul %0 %2
+          %5: f32{i=4} = mul %4 %1
+          %6: f32{i=4} = mul %3 %5
+          return %6
+        }
+        """,
+        """
+        program (%0: f32{i=4}, %1: f32{i=4}) {
+          %2: f32{} = constant 15.0
+          %3: f32{i=4} = mul %0 %2
+          %4: f32{i=4} = mul %3 %1
+          return %4
+        }
+        """,
+    )
+
+
+def test_spreads_move_outward():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{i=4}) {
+          %1: i32{k=3} = iota k
+          %2: bool{k=3} = eq %1 %1
+          %3: f32{i=4,k=3} = where %2 %0 %0
+          %4: f32{i=4,k=3} = exp %3
+          %5: f32{k=3} = reduce sum {i} %4
+          %6: f32{k=5} = reindex %5 {k: k - 1} clip
+          return %6
+        }
+        """,
+        """
+        program (%0: f32{i=4}) {
+          %1: f32{i=4} = exp %0
+          %2: f32{} = reduce sum {i} %1
+          %3: i32{k=5} = iota k
+          %4: bool{k=5} = eq %3 %3
+          %5: f32{k=5} = where %4 %2 %2
+          return %5
+        }
+        """,
+    )
+
+
+def test_scatters_add_up_first():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{w=3,x=4}, %1: f32{w=3,x=4}) {
+          %2: f32{i=6} = reduce_at sum {w, x} %0 {i: w + x} trusted
+          %3: f32{i=6} = reduce_at sum {x, w} %1 {i: w + x} trusted
+          %4: f32{i=6} = add %2 %3
+          return %4
+        }
+        """,
+        """
+        program (%0: f32{w=3,x=4}, %1: f32{w=3,x=4}) {
+          %2: f32{w=3,x=4} = add %0 %1
+          %3: f32{i=6} = reduce_at sum {w, x} %2 {i: w + x} trusted
+          return %3
+        }
+        """,
+    )

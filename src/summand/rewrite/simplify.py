@@ -47,7 +47,7 @@ from summand.rewrite.ranges import Range
 from summand.rewrite.rebuild import Rebuild, inside
 from summand.rewrite.simplify_fold import simple_reduce, simple_reduce_at
 from summand.rewrite.simplify_index import simple_reindex
-from summand.rewrite.simplify_map import simple_map
+from summand.rewrite.simplify_map import needs_exact, simple_map
 from summand.rewrite.smart import Smart
 
 _ROUNDS = 4
@@ -77,6 +77,17 @@ def _once(program: Program, known: Sequence[Range | None]) -> tuple[Program, boo
     return drop_unused(new.done(program)), new.changed
 
 
+def _read_exactly(program: Program) -> set[Var]:
+    """Values that a later equation rounds to a grid, at once or after other scalar ops."""
+    exact: set[Var] = set()
+    for eqn in reversed(program.eqns):
+        op = eqn.op
+        passes_on = isinstance(op, Map | Reindex) and eqn.outs[0] in exact
+        if passes_on or (isinstance(op, Map) and needs_exact(op, eqn.out.type)):
+            exact.update(operands(op))
+    return exact
+
+
 class _Simplifier(Rebuild, Smart):
     """A rebuild whose `emit` tries the rules first."""
 
@@ -90,10 +101,12 @@ class _Simplifier(Rebuild, Smart):
                 self.read_by[var] = self.read_by.get(var, 0) + 1
         for var in program.results:
             self.read_by[var] = self.read_by.get(var, 0) + 1
+        self.exact = _read_exactly(program)
 
     def equation(self, eqn: Eqn) -> None:
         """Rewrite one equation of the old program."""
         self.loc = eqn.loc
+        self.keep_quotient = eqn.outs[0] in self.exact
         op = with_operands(self._bodies(eqn.op), self.env)
         outs = self.emit(op, [o.type for o in eqn.outs], eqn.loc)
         for old, new in zip(eqn.outs, outs, strict=True):

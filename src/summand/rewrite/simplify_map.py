@@ -7,8 +7,9 @@
     exp(spread(a)) -> spread(exp(a))
 
 Floats keep their value up to rounding and the sign of zero: only constant factors are reassociated,
-and a divisor that many numbers share becomes a factor. NaN and infinity stay where they are, but
-that the reciprocal of a shared divisor below 2^-126 overflows.
+and a divisor that many numbers share becomes a factor, unless the quotient is rounded to a whole
+number. NaN and infinity stay where they are, but that the reciprocal of a shared divisor below
+2^-126 overflows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from summand.dtypes import DType, bf16, bool_, f16, f32, f64
 from summand.ir.nodes import Map, Scalar, Type, Var
 from summand.ir.scalars import apply, scalar, widen
 from summand.rewrite.simplify_scatter import sum_of_scatters
+from summand.rewrite.simplify_where import filled
 from summand.rewrite.smart import Smart
 
 Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
@@ -163,25 +165,31 @@ def _div(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     a, b = args
     by = new.number(b)
     if by is None:
-        inverse = new.reciprocals.get(b)
-        if inverse is not None and new.number(a) is None:
-            return new.map("mul", a, inverse)
-        return _divided_by_fewer(new, a, b, type_)
+        return None if new.keep_quotient else _by_reciprocal(new, a, b, type_)
     if by == 1:
         return a
     exact = _exact_reciprocal(by, type_.dtype)
-    if exact is None:
-        plain = _MIDDLE[0] < abs(by) < _MIDDLE[1]
-        return _divided_by_fewer(new, a, new.peeled(b), type_) if plain else None
-    return new.map("mul", a, new.constant(exact, type_.dtype))
+    return None if exact is None else new.map("mul", a, new.constant(exact, type_.dtype))
 
 
-def _divided_by_fewer(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:
+def _by_reciprocal(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:
     """Many numbers divided by the same one are multiplied by its reciprocal."""
+    inverse = new.reciprocals.get(b)
+    if inverse is not None and new.number(a) is None:
+        return new.map("mul", a, inverse)
     wide = type_.dtype.is_float and type_.dtype.bits > 16
     if not wide or b.type.names >= type_.names:
         return None
     return new.map("mul", a, new.map("div", new.constant(1.0, type_.dtype), b))
+
+
+_GRID = ("floor", "ceil", "trunc", "round", "floordiv", "mod", "eq", "ne")
+
+
+def needs_exact(op: Map, out: Type) -> bool:
+    """True of ops that turn the last bit of an operand into a whole step: floor(6 / 3) is 2."""
+    to_integer = op.fn == "convert" and out.dtype.is_integer
+    return to_integer or (op.fn in _GRID and op.args[0].type.dtype.is_inexact)
 
 
 def _floordiv(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
@@ -278,6 +286,8 @@ def _where(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     inner = new.map_of(other, "where")
     if inner and inner[0] == pred and inner[1] != inner[2]:
         return new.spread(new.map("where", pred, then, inner[2]), type_.sizes)
+    if read := filled(new, pred, then, other, type_):
+        return read
     if type_.dtype is bool_:
         values = new.number(then), new.number(other)
         if values == (True, False):

@@ -25,6 +25,7 @@ class Smart(Builder):
         self.made_by: dict[Var, Eqn] = {}
         self.readers: dict[Var, int] = {}
         self.reciprocals: dict[Var, Var] = {}  # of wide floats: what divides again is a factor
+        self.keep_quotient = False  # the value that is being written must be divided exactly
         self.facts = Facts()
 
     @abstractmethod
