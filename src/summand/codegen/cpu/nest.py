@@ -315,43 +315,70 @@ class NestWriter(States):
     def _hoist(self, dim: str, group: Sequence[Sink]) -> None:
         """Evaluate what no loop that is still to be opened changes."""
         closed = self.plan.looped.difference(self.open)
+        steady: dict[Ref, bool | None] = {}
+        roots = sorted({r for sink in group for r in self.plan.sink_refs(sink)})
+        roots = [r for r in roots if self._has_steady(r, closed, steady) is not False]
+        if not roots:
+            return
         found: dict[Key, tuple[Ref, Point]] = {}
-        block = self.block()
         seen: set[Key] = set()
-        for sink in group:
-            for r in self.plan.sink_refs(sink):
-                for p in block:
-                    self._collect(r, p, closed, found, seen)
+        block = self.block()
+        for r in roots:
+            for p in block:
+                self._collect(r, p, steady, found, seen)
         if dim in self.plan.inner or len(found) <= MOST_HOISTED:
             for r, at in found.values():
                 self.deep_value(r, at)
+
+    def _has_steady(
+        self, r: Ref, closed: frozenset[str], known: dict[Ref, bool | None]
+    ) -> bool | None:
+        """True: the value can be evaluated now, for all rounds of the closed loops; False: neither
+        it nor anything below it; None: something below it can."""
+        if r not in known:
+            known[r] = False  # for cycles through carries
+            known[r] = self._find_steady(r, closed, known)
+        return known[r]
+
+    def _find_steady(
+        self, r: Ref, closed: frozenset[str], known: dict[Ref, bool | None]
+    ) -> bool | None:
+        instr = self.plan.code[r]
+        if isinstance(instr, Const):
+            return False
+        sink = self.plan.loops_fold(r)
+        if not self.plan.deps[r] & closed and self._settled(r) and not (sink and not self._done(r)):
+            return True
+        if sink:
+            return False
+        below = [self._has_steady(a, closed, known) for a in refs(instr)]
+        return False if all(b is False for b in below) else None
 
     def _collect(
         self,
         r: Ref,
         p: Point,
-        closed: frozenset[str],
+        steady: Mapping[Ref, bool | None],
         found: dict[Key, tuple[Ref, Point]],
         seen: set[Key],
     ) -> None:
+        """Find the points of steady values below a value."""
+        kind = steady.get(r, False)
         key = self.key(r, p)
-        instr = self.plan.code[r]
-        if key in found or key in seen or isinstance(instr, Const):
+        if kind is False or key in seen:
             return
         seen.add(key)
-        unfinished = self.plan.loops_fold(r) and not self._done(r)
-        if not self.plan.deps[r] & closed and not unfinished and self._settled(r):
+        if kind:
             found[key] = (r, p)
             return
-        if self.plan.loops_fold(r):
-            return
+        instr = self.plan.code[r]
         points: Sequence[Point] = (p,)
         if isinstance(instr, Fold):
             inside = self.plan.fold_points(instr.dims, self.full_size())
             points = [{**p, **q} for q in inside]
         for a in refs(instr):
             for q in points:
-                self._collect(a, q, closed, found, seen)
+                self._collect(a, q, steady, found, seen)
 
     def _settled(self, r: Ref) -> bool:
         """Whether a value can be evaluated now, once and for all that follows."""

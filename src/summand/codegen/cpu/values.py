@@ -14,6 +14,7 @@ lanes, and folds and contiguous loads are carried over by transposes or merges (
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -50,6 +51,7 @@ from summand.loops.nodes import (
 )
 
 Key = tuple[object, ...]
+ZEROS = itertools.repeat(0)
 DEEP = 48  # instructions between the values that are evaluated ahead, to bound recursion
 
 
@@ -90,7 +92,7 @@ class Values(Places):
     def key(self, r: Ref, p: Point) -> Key:
         """What a value is remembered by."""
         at = self.plan.at_registers[r]
-        return (r, self.lanes is self.plan.end, *(p.get(d, 0) for d in at))
+        return (r, self.lanes is self.plan.end, *map(p.get, at, ZEROS))
 
     def _depths(self) -> list[int]:
         depth: list[int] = []
