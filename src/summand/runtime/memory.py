@@ -24,7 +24,7 @@ ALIGN = 64  # bytes; a cache line and the widest vector
 HUGE = 2 << 20  # bytes of a huge page
 SMALL = 64 << 10  # below this NumPy's own allocator is as good
 
-_HEADER = (
+HEADER = (
     object.__basicsize__
 )  # an ndarray's first field after the object header is its data pointer
 _BYTE = np.dtype(np.uint8)
@@ -111,8 +111,7 @@ def default() -> Allocator:
 
 def address_of(array: np.ndarray) -> int:
     """Where an array's first element is. NumPy's own ways take a microsecond each."""
-    address = ctypes.c_void_p.from_address(id(array) + _HEADER).value
-    return address or 0
+    return ctypes.c_size_t.from_address(id(array) + HEADER).value
 
 
 @functools.cache

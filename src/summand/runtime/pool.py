@@ -145,7 +145,7 @@ class Pool:
         start, began = self._code.clock(), time.perf_counter()
         time.sleep(CALIBRATION_SECONDS)
         ticks, seconds = self._code.clock() - start, time.perf_counter() - began
-        return seconds / max(ticks, 1)
+        return float(seconds / max(ticks, 1))
 
     def stop(self) -> None:
         """End the threads. The pool may be used again afterwards: it starts new ones."""
