@@ -100,13 +100,15 @@ def _ahead(kernel: Kernel, nest: Nest, dim: str, target: Target) -> dict[str, in
     bits = {b.name: b.dtype.bits for b in kernel.params}
     facts = analyse(nest, bits)
     out: dict[str, int] = {}
+    total = 0
     for load in facts.loads:
         distance = load.at.form.coefficient(dim)
         if load.buffer in bits and distance and _once(load, facts.extents):
             size = math.prod(facts.extents.values()) * load.bits // 8
-            if LEAST_BYTES <= size <= target.l2:
+            if size >= LEAST_BYTES and load.buffer not in out:
                 out[load.buffer] = distance
-    return out
+                total += size
+    return out if total <= target.l2 // 2 else {}
 
 
 def _once(load: Access, extents: Mapping[str, int]) -> bool:
