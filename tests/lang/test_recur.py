@@ -161,6 +161,67 @@ def test_a_recurrence_inside_a_recurrence():
     np.testing.assert_allclose(sm.recur(step, over=t, init=0.0)[t:-1].numpy(), h)
 
 
+def test_a_recurrence_that_starts_from_the_outer_state():
+    x = sm.array(X, t, s)
+    inner = sm.Dim("inner", 3)
+
+    def step(h):
+        start = h[t : t - 1]
+        g = sm.recur(lambda g: 0.5 * g[inner : inner - 1] + x * inner, over=inner, init=start)
+        return g[inner:-1]
+
+    h = np.zeros(3)
+    for now in X:
+        for at in range(3):
+            h = 0.5 * h + now * at
+    np.testing.assert_allclose(sm.recur(step, over=t, init=sm.zeros({s: 3}))[t:-1].numpy(), h)
+
+
+def test_branches_and_loops_inside_a_step():
+    x = sm.array(X[:, 0], t)
+
+    def step(h):
+        before = h[t : t - 1]
+        jumped = sm.cond(before > 1, lambda: before - t, lambda: before + abs(x))
+        halved = sm.while_loop(lambda v: abs(v) > 2, lambda v: v / 2, jumped)
+        return sm.cond(x > 0, lambda: halved + 1, lambda: halved)
+
+    h, expected = 0.0, []
+    for at, now in enumerate(X[:, 0]):
+        h = h - at if h > 1 else h + abs(now)
+        while abs(h) > 2:
+            h /= 2
+        h = h + 1 if now > 0 else h
+        expected.append(h)
+    np.testing.assert_allclose(sm.recur(step, over=t, init=0.0).numpy(), expected)
+
+
+def test_checkpoint_and_custom_derivatives_inside_a_step():
+    x = sm.array(X, t, s)
+
+    @sm.custom_vjp
+    def clipped(v):
+        return sm.clip(v, -1, 1) + 0 * t
+
+    clipped.defvjp(lambda v: (clipped.function(v), v), lambda v, ct: (ct * 2,))
+
+    def final(x, inside):
+        h = sm.recur(lambda h: inside(h[t : t - 1] + x), over=t, init=0.0)
+        return sm.sum[s](h[t:-1])
+
+    plain = final(x, lambda v: sm.clip(v, -1, 1))
+    np.testing.assert_allclose(float(final(x, clipped)), float(plain))
+    found = sm.grad(lambda x: final(x, clipped))(x).numpy(t, s)
+    np.testing.assert_allclose(found, np.broadcast_to(2.0 ** np.arange(6, 0, -1)[:, None], (6, 3)))
+
+    def smooth(v):
+        return sm.tanh(v) * sm.exp(-(v**2))
+
+    kept = sm.grad(lambda x: final(x, smooth))(x).numpy(t, s)
+    again = sm.grad(lambda x: final(x, sm.checkpoint(smooth)))(x).numpy(t, s)
+    np.testing.assert_allclose(again, kept)
+
+
 def test_types_meet():
     x = sm.array(X.astype(np.float32), t, s)
     assert sm.recur(lambda h: h[t : t - 1] + x, over=t, init=0).dtype is sm.f32

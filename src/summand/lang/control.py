@@ -21,8 +21,8 @@ from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import flatten, shown, unflatten
-from summand.lang.trace import Extracted, extract, tracing, with_captured
-from summand.lang.unsized import force
+from summand.lang.trace import Extracted, extract, stepped_over, tracing, with_captured
+from summand.lang.unsized import force, force_together
 
 Tree = object
 ROUNDS = 8
@@ -45,7 +45,9 @@ def cond(
     if tree != other_tree:
         what = f"the branches of cond return {shown(tree)} and {shown(other_tree)}"
         raise ArgumentError(message(what, source_row(loc), "Return one structure from both."))
-    pairs = [_unified((_sized(a), _sized(b)), loc) for a, b in zip(leaves, others, strict=True)]
+    sized = force_together([operand(x) for x in (*leaves, *others)], "cond", loc)
+    halves = zip(sized[: len(leaves)], sized[len(leaves) :], strict=True)
+    pairs = [_unified(pair, predicate, loc) for pair in halves]
     sides = [extract([p[i] for p in pairs], (), since=start) for i in range(2)]
     captured, programs = _shared(sides, 0)
     types = [p[0].type for p in pairs]
@@ -64,7 +66,7 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
     """
     loc = here()
     leaves, tree = flatten(init)
-    state = [_sized(leaf) for leaf in leaves]
+    state = force_together([operand(leaf) for leaf in leaves], "while_loop", loc)
     for _ in range(ROUNDS):
         start = serial_now()
         inner = [placeholder(s.type, "state", s.weak, loc) for s in state]
@@ -77,7 +79,8 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
                 f"the body of while_loop returns {shown(new_tree)}, but the state is {shown(tree)}"
             )
             raise ArgumentError(message(what, source_row(loc), "Return a state like init."))
-        pairs = [_unified((s, _sized(n)), loc) for s, n in zip(state, new, strict=True)]
+        sized = force_together([operand(n) for n in new], "while_loop", loc)
+        pairs = [_unified(pair, again, loc) for pair in zip(state, sized, strict=True)]
         same = (p[0].type == s.type for p, s in zip(pairs, state, strict=True))
         if all(same):
             outs = [p[1] for p in pairs]
@@ -110,13 +113,9 @@ def _shared(parts: Sequence[Extracted], inputs: int) -> tuple[tuple[Sized, ...],
     return captured, programs
 
 
-def _sized(x: object) -> Sized:
-    return force(operand(x), "control flow", here())
-
-
 def _scalar_pred(pred: object, name: str, loc: Loc | None) -> Sized:
     value = force(truth(operand(pred)), name, loc)
-    if value.dims:
+    if any(d not in stepped_over() for d in value.dims):
         names = Names(value.dims)
         shown = names.type(bool_, sizes_in_order(value))
         what = f"the condition of {name} has dims: {shown}"
@@ -125,10 +124,10 @@ def _scalar_pred(pred: object, name: str, loc: Loc | None) -> Sized:
     return Sized(value.node, value.out)
 
 
-def _unified(pair: tuple[Sized, Sized], loc: Loc | None) -> tuple[Sized, Sized]:
-    """Two values with one type and one set of dims."""
+def _unified(pair: tuple[Sized, Sized], decided: Sized, loc: Loc | None) -> tuple[Sized, Sized]:
+    """Two values with one type and one set of dims; those of what decides between them too."""
     dtype, weak = common(pair)
-    sizes: dict[str, int] = {}
+    sizes = decided.type.sizes
     for value in pair:
         for dim, size in value.type.dims:
             if sizes.setdefault(dim, size) != size:

@@ -7,7 +7,7 @@ sm.sum[p](e, at={a: idx})    ReduceAt    out[a] = Σ over the p with idx[p] = a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from summand.errors import ArgumentError, DimError, DTypeError, IndexRangeError, Loc
 from summand.ir.index import Form
@@ -15,11 +15,11 @@ from summand.ir.nodes import Index, Mode, Monoid, Reduce, ReduceAt, Type, Var
 from summand.lang import keys
 from summand.lang.describe import Names, message, row, source_row
 from summand.lang.elementwise import elementwise, iota
-from summand.lang.extents import Known, ReadRange, ambiguous
+from summand.lang.extents import ReadRange, ambiguous
 from summand.lang.graph import Sized, emit
 from summand.lang.location import here
 from summand.lang.reindex import Place, reindex, unknown_dim
-from summand.lang.unsized import Unsized, Value, force, loosely
+from summand.lang.unsized import Unsized, Value, force, force_together, loosely
 
 
 def expand(value: Sized, sizes: Mapping[str, int]) -> Sized:
@@ -132,7 +132,7 @@ def fold_at(
     loc = here()
     what = what_of(name, dims)
     places = [i for _, i in at.index if not isinstance(i, Form)]
-    forced = [force(v, what, loc) for v in _met(values, places, at, what, loc)]
+    forced = force_together([*values, *places], what, loc)
     sized, gathered = tuple(forced[: len(values)]), forced[len(values) :]
     union = {d: n for v in (*sized, *gathered) for d, n in v.type.dims}
     for dim in dims:
@@ -163,29 +163,6 @@ def fold_at(
         return ReduceAt(monoid, dims, args[: len(sized)], ordered, mode)
 
     return emit(op, (*sized, *index.values()), types, loc)
-
-
-def _met(
-    values: Sequence[Value],
-    places: Sequence[Value],
-    at: Places,
-    what: str,
-    loc: Loc | None,
-) -> list[Value]:
-    """Unsized operands with what the others say about their dims' sizes."""
-    together = [*values, *places]
-    sizes = {d: n for v in together if isinstance(v, Sized) for d, n in v.type.dims}
-    out: list[Value] = []
-    for value in together:
-        if isinstance(value, Unsized):
-            facts = tuple(Known(d, sizes[d], None) for d in value.dims if d in sizes)
-            value = loosely(_with(value, facts), what, loc)
-        out.append(value)
-    return out
-
-
-def _with(value: Unsized, facts: tuple[Known, ...]) -> Unsized:
-    return replace(value, known=(*value.known, *facts))
 
 
 def _renamed(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from summand.dtypes import DType
 from summand.errors import DimError, Loc, RecurrenceError
 from summand.ir.index import Form
-from summand.ir.nodes import Read, Type
+from summand.ir.nodes import Read, Type, Var
 from summand.ir.nodes import Recur as RecurOp
 from summand.lang import keys
 from summand.lang.array import Array, Dim, form_of, operand, wrap
@@ -25,13 +25,12 @@ from summand.lang.describe import Names, message, row, source_row
 from summand.lang.elementwise import common, convert, form_value
 from summand.lang.extents import Known, ambiguous
 from summand.lang.fold import expand
-from summand.lang.graph import Sized, emit, placeholder
+from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten
-from summand.lang.reindex import NO_DIM
 from summand.lang.slices import body_at
-from summand.lang.trace import tracing
-from summand.lang.unsized import Sizes, Unsized, Value, force, settle, sizes_of
+from summand.lang.trace import stepping
+from summand.lang.unsized import Sizes, Unsized, Value, force, sizes_of
 
 Tree = object  # a pytree of arrays
 ROUNDS = 8  # dims and types of a state grow monotonically, so few rounds reach the fixed point
@@ -47,30 +46,26 @@ class StateType:
 
 
 class ReadLog:
-    """The reads of one trace: a placeholder for each state and shift."""
+    """The reads of one trace: a placeholder for each state and shift.
 
-    def __init__(
-        self,
-        over: tuple[str, ...],
-        states: Sequence[StateType],
-        sizes: Sizes,
-        loc: Loc | None,
-    ) -> None:
+    A placeholder has no dims of `over`: it is the state at one position. In the step an array that
+    has them stands for its value at that position, so the two meet as they should.
+    """
+
+    def __init__(self, over: tuple[str, ...], states: Sequence[StateType], loc: Loc | None) -> None:
         self.over = over
         self.states = states
-        self.sizes = dict(sizes)  # of the `over` dims, as far as an earlier trace has found them
         self.loc = loc
-        self.asked: dict[Read, Loc | None] = {}
+        self.start = serial_now()
         self.made: dict[Read, Sized] = {}
 
-    def read(self, read: Read, sizes: Sizes) -> Sized:
-        """The placeholder of a read, once the `over` dims have sizes."""
+    def read(self, read: Read) -> Sized:
+        """The placeholder of a read."""
         found = self.made.get(read)
         if found is None:
             state = self.states[read.state]
-            dims = {**dict(state.sizes), **{d: sizes[d] for d in self.over}}
-            found = placeholder(Type.of(state.dtype, dims), "state", state.weak, self.loc)
-            self.made[read] = found
+            type_ = Type(state.dtype, state.sizes)
+            found = self.made[read] = placeholder(type_, "state", state.weak)
         return found
 
 
@@ -96,28 +91,8 @@ class State:
             else:
                 others.append(item)
         read = Read(self._number, tuple(shifts[d] for d in self._log.over))
-        self._log.asked.setdefault(read, here())
-        out = wrap(self._value(read))
+        out = wrap(self._log.read(read))
         return out[tuple(others)] if others else out
-
-    def _value(self, read: Read) -> Value:
-        log, state = self._log, self._log.states[self._number]
-        if read in log.made:
-            return log.made[read]
-        sizes = (Known(d, n, None) for d, n in (*state.sizes, *log.sizes.items()))
-        return settle(
-            Unsized(
-                dims=(*log.over, *(d for d, _ in state.sizes)),
-                dtype=state.dtype,
-                weak=state.weak,
-                known=tuple(sizes),
-                defaults=(),
-                reads=(),
-                parts=(),
-                build=lambda at, _: log.read(read, at),
-                loc=here(),
-            )
-        )
 
     @property
     def dtype(self) -> DType:
@@ -151,7 +126,7 @@ def recur(step: Callable[..., Tree], *, over: Dim | Sequence[Dim], init: Tree) -
     states = [_guess(leaf, dims, loc) for leaf in leaves]
     sizes: dict[str, int] = {}
     for _ in range(ROUNDS):
-        log = ReadLog(dims, states, sizes, loc)
+        log = ReadLog(dims, states, loc)
         outs = _run(step, log, tree)
         _check_reads(log, loc)
         sizes = _over_sizes(dims, outs, sizes, loc)
@@ -209,14 +184,8 @@ def _guess(leaf: Init, over: tuple[str, ...], loc: Loc | None) -> StateType:
 def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value]:
     """One trace of the step."""
     proxies = [State(log, i) for i in range(len(log.states))]
-    try:
-        with tracing():
-            out = step(unflatten(tree, proxies))
-    except DimError as error:
-        if NO_DIM not in str(error) or all(s.sizes for s in log.states):
-            raise
-        advice = "If the state should have that dim, give it to init: init=sm.zeros({k: 64})."
-        raise DimError(f"{error}\n{advice}") from error
+    with stepping(log.over):
+        out = step(unflatten(tree, proxies))
     leaves, found = flatten(out)
     if found != tree:
         what = f"step returns {shown(found)}, but the state is {shown(tree)}"
@@ -227,11 +196,12 @@ def _run(step: Callable[..., Tree], log: ReadLog, tree: Structure) -> list[Value
 
 def _check_reads(log: ReadLog, loc: Loc | None) -> None:
     """Reads are strictly earlier in one order of positions."""
-    if not log.asked:
+    if not log.made:
         what = "the step of a recurrence reads no earlier state"
         raise RecurrenceError(message(what, source_row(loc), "Read h[t: t - 1], or drop sm.recur."))
     ahead: dict[str, tuple[bool, Loc | None]] = {}
-    for read, where in log.asked.items():
+    for read, value in log.made.items():
+        where = value.loc
         first = next(((d, s) for d, s in zip(log.over, read.shift, strict=True) if s), None)
         names = Names(log.over)
         if first is None:
@@ -249,7 +219,7 @@ def _check_reads(log: ReadLog, loc: Loc | None) -> None:
 
 def _forward(log: ReadLog) -> tuple[bool, ...]:
     flags = dict.fromkeys(log.over, True)
-    for read in log.asked:
+    for read in log.made:
         dim, shift = next((d, s) for d, s in zip(log.over, read.shift, strict=True) if s)
         flags[dim] = shift > 0
     return tuple(flags[d] for d in log.over)
@@ -302,26 +272,24 @@ def _built(
     loc: Loc | None,
 ) -> list[Array]:
     """The node, from the trace whose types are final."""
-    at = {d: sizes[d] for d in over}
-    whole = [{**dict(s.sizes), **at} for s in log.states]
-    results = [expand(_typed(o, s), w) for o, s, w in zip(outs, log.states, whole, strict=True)]
-    reads = [r for r in log.asked if r in log.made]
-    placeholders = [log.made[r] for r in reads]
+    results = [expand(_typed(o, s), dict(s.sizes)) for o, s in zip(outs, log.states, strict=True)]
+    reads = tuple(log.made)
     inits = [_init_at(leaves[r.state], r, log, sizes, loc) for r in reads]
-    body, captured = body_at(results, placeholders, over, loc)
+    body, captured = body_at(results, tuple(log.made.values()), over, log.start, loc)
 
-    def op(*args: object) -> RecurOp:
+    def op(*args: Var) -> RecurOp:
         return RecurOp(
             over,
             _forward(log),
             tuple(sizes[d] for d in over),
-            tuple(reads),
-            args[: len(inits)],  # type: ignore[arg-type]
-            args[len(inits) :],  # type: ignore[arg-type]
+            reads,
+            args[: len(inits)],
+            args[len(inits) :],
             body,
         )
 
-    types = [Type.of(s.dtype, w) for s, w in zip(log.states, whole, strict=True)]
+    at = {d: sizes[d] for d in over}
+    types = [Type.of(s.dtype, {**dict(s.sizes), **at}) for s in log.states]
     states = emit(op, (*inits, *captured), types, loc)
     return [wrap(s) for s in states]
 

@@ -23,6 +23,7 @@ from summand.lang.elementwise import elementwise, form_value, weak_scalar
 from summand.lang.extents import Known, ReadRange, ambiguous, check_read
 from summand.lang.graph import Sized, emit
 from summand.lang.location import here
+from summand.lang.trace import stepped_over
 from summand.lang.unsized import (
     Sizes,
     Unsized,
@@ -44,7 +45,6 @@ class Edge:
 
 
 STRICT = Edge()
-NO_DIM = "but the operand has no dim"
 
 
 def reindex(value: Value, index: Mapping[str, Place], edge: Edge = STRICT) -> Value:
@@ -69,13 +69,19 @@ def unknown_dim(value: Value, dim: str, what: str, loc: Loc | None) -> DimError:
     """The error for a dim that the operand lacks."""
     names = Names([dim, *value.dims])
     rows = [row(value, names, loc)] if isinstance(value, Sized) else []
-    header = f"{what} {names[dim]}, {NO_DIM} {names[dim]}"
+    header = f"{what} {names[dim]}, but the operand has no dim {names[dim]}"
     own = keys.info(dim)
     same = [d for d in value.dims if keys.info(d).name == own.name]
-    if same:
+    if dim in stepped_over():
+        advice = (
+            f"In the step of a recurrence over {names[dim]}, a state has one position along it."
+        )
+    elif same:
         advice = f"{names[dim]} and {names[same[0]]} are two dims of one spelling: use one of them."
     else:
         advice = f"It has {names.list(sorted(value.dims, key=keys.by_name))}."
+    if stepped_over() and dim not in stepped_over():
+        advice += "\nIf the state should have that dim, give it to init: init=sm.zeros({k: 64})."
     return DimError(message(header, rows + source_row(loc), names.advice(advice)))
 
 

@@ -10,13 +10,17 @@ error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import assert_never
 
 from summand.dtypes import i32
 from summand.errors import Loc, RecurrenceError
 from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.nodes import (
+    Cond,
     Constant,
+    Custom,
     Eqn,
     Index,
     Interleave,
@@ -24,6 +28,8 @@ from summand.ir.nodes import (
     Map,
     Op,
     Program,
+    RandomBits,
+    Recur,
     Reduce,
     ReduceAt,
     Reindex,
@@ -31,11 +37,12 @@ from summand.ir.nodes import (
     TopK,
     Type,
     Var,
+    While,
     operands,
     with_operands,
 )
 from summand.lang.describe import Names, message, source_row
-from summand.lang.graph import Sized
+from summand.lang.graph import Node, Sized
 from summand.lang.trace import extract
 
 
@@ -43,10 +50,14 @@ def body_at(
     results: Sequence[Sized],
     reads: Sequence[Sized],
     over: tuple[str, ...],
+    since: int,
     loc: Loc | None,
 ) -> tuple[Program, tuple[Sized, ...]]:
-    """The body's program, and the outer values that it is given slices of."""
-    extracted = extract(results, reads)
+    """The body's program, and the outer values that it is given slices of.
+
+    `since` is the serial when the step began to run.
+    """
+    extracted = extract(results, reads, since, own=lambda node: _decides(node, over))
     slicer = _Slicer(over, loc)
     program = extracted.program
     for param in program.params[: len(reads)]:
@@ -69,12 +80,24 @@ def body_at(
     return slicer.b.finish([slicer.env[r] for r in program.results]), tuple(kept)
 
 
+def _decides(node: Node, over: tuple[str, ...]) -> bool:
+    """Control by a number at the position, which no equation over whole arrays can be."""
+    match node.op:
+        case Cond():
+            return any(d in over for d in node.op.pred.type.names)
+        case While():
+            return any(d in over for d in node.op.test.results[0].type.names)
+        case _:
+            return False
+
+
 class _Slicer:
     """Builds the body equation by equation; `env` maps whole values to those at the position."""
 
     def __init__(self, over: tuple[str, ...], loc: Loc | None) -> None:
         self.b = Builder()
         self.env: dict[Var, Var] = {}
+        self.order = over
         self.over = frozenset(over)
         self.positions: dict[str, Var] = {}
         self.loc = loc
@@ -96,6 +119,9 @@ class _Slicer:
         op = eqn.op
         self.b.loc = eqn.loc
         match op:
+            case Iota() if op.dim in self.over:
+                position = self.positions[op.dim]
+                self.env[eqn.out] = self.b.convert(position, eqn.out.type.dtype)
             case Map():
                 args = tuple(self.env[a] for a in op.args)
                 self._put(eqn, Map(op.fn, args))
@@ -116,10 +142,63 @@ class _Slicer:
             case Interleave():
                 self._need(not self.over & {d for d, _ in op.dims}, eqn, "interleaves")
                 self._put(eqn, with_operands(op, self.env))
+            case RandomBits():
+                self._need(not self.over & set(op.dims), eqn, "draws random bits along")
+                self._put(eqn, with_operands(op, self.env))
+            case Recur() | Cond() | While() | Custom():
+                self._put(eqn, self._with_programs(eqn, op))
             case _:
                 whole = any(self.over & v.type.names for v in (*operands(op), *eqn.outs))
                 self._need(not whole, eqn, "needs all positions of")
                 self._put(eqn, with_operands(op, self.env))
+
+    def _with_programs(self, eqn: Eqn, op: Recur | Cond | While | Custom) -> Op:
+        """An equation whose sub-programs are sliced too; they are passed the positions."""
+        here = tuple(self.positions[d] for d in self.order)
+
+        def of(variables: Sequence[Var]) -> tuple[Var, ...]:
+            return tuple(self.env[v] for v in variables)
+
+        match op:
+            case Recur():
+                self._need(not self.over & set(op.over), eqn, "runs a recurrence")
+                body = self.program(op.body, len(op.reads) + len(op.captured))
+                return replace(
+                    op, inits=of(op.inits), captured=(*of(op.captured), *here), body=body
+                )
+            case Cond():
+                then, other = (self.program(p, len(op.args)) for p in (op.then, op.other))
+                return Cond(self.env[op.pred], then, other, (*of(op.args), *here))
+            case While():
+                test, body = (self.program(p, len(op.captured)) for p in (op.test, op.body))
+                return While(test, body, (*of(op.captured), *here), of(op.state))
+            case Custom():
+                return self._custom(op, (*of(op.args), *here))
+            case _:
+                assert_never(op)
+
+    def _custom(self, op: Custom, args: tuple[Var, ...]) -> Custom:
+        """Forward hands the positions on to backward, after its own residuals."""
+        count = len(op.args)
+        primal = self.program(op.primal, count)
+        if op.forward is None or op.backward is None:
+            return Custom(primal, None, None, args)
+        forward = self.program(op.forward, count)
+        residuals = len(op.forward.results) - len(op.primal.results)
+        forward = replace(forward, results=(*forward.results, *forward.params[count:]))
+        return Custom(primal, forward, self.program(op.backward, residuals), args)
+
+    def program(self, program: Program, count: int) -> Program:
+        """A sub-program at the position; the positions follow its first `count` parameters."""
+        sub = _Slicer(self.order, self.loc)
+        for param in program.params[:count]:
+            sub.env[param] = sub.b.param(self.sliced(param.type))
+        sub.positions = {d: sub.b.param(Type(i32)) for d in self.order}
+        for param in program.params[count:]:
+            sub.env[param] = sub.b.param(self.sliced(param.type))
+        for eqn in program.eqns:
+            sub.eqn(eqn)
+        return sub.b.finish([sub.env[r] for r in program.results])
 
     def _put(self, eqn: Eqn, op: Op) -> None:
         types = [self.sliced(o.type) for o in eqn.outs]

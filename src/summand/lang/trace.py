@@ -51,26 +51,44 @@ def run(
 # ---- tracing
 
 
-class _Depth(threading.local):
-    value: int = 0
+class _State(threading.local):
+    depth: int = 0
+    stepping: tuple[str, ...] = ()
 
 
-_depth = _Depth()
+_state = _State()
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
     """While a function of the user's runs on placeholders."""
-    _depth.value += 1
+    _state.depth += 1
     try:
         yield
     finally:
-        _depth.value -= 1
+        _state.depth -= 1
 
 
 def is_tracing() -> bool:
     """True inside a trace (in this thread)."""
-    return _depth.value > 0
+    return _state.depth > 0
+
+
+@contextmanager
+def stepping(over: tuple[str, ...]) -> Iterator[None]:
+    """While the step of a recurrence runs: there, an array has one position along `over`."""
+    before = _state.stepping
+    _state.stepping = (*before, *over)
+    try:
+        with tracing():
+            yield
+    finally:
+        _state.stepping = before
+
+
+def stepped_over() -> tuple[str, ...]:
+    """The dims of all recurrences whose steps are running."""
+    return _state.stepping
 
 
 # ---- extraction
@@ -92,17 +110,19 @@ def extract(
     inputs: Sequence[Sized],
     since: int | None = None,
     data: bool = False,
+    own: Callable[[Node], bool] | None = None,
 ) -> Extracted:
     """The equations that lead to `results`.
 
     Without more, only those that depend on `inputs`; other values are captured. With `since`, those
-    made after that serial too (the body of a branch). With `data`, everything down to data.
+    made after that serial too (the body of a branch), or of these those that `own` picks, and what
+    depends on them. With `data`, everything down to data.
     """
     given = {(i.node.serial, i.out) for i in inputs}
     order = _postorder(
         results, given, min((i.node.serial for i in inputs), default=1 << 62), since, data
     )
-    inside = _inside(order, inputs, since, data)
+    inside = _inside(order, inputs, since, data, own)
     return _emitted(results, inputs, order, inside)
 
 
@@ -138,7 +158,11 @@ def _postorder(
 
 
 def _inside(
-    order: Sequence[Node], inputs: Sequence[Sized], since: int | None, data: bool
+    order: Sequence[Node],
+    inputs: Sequence[Sized],
+    since: int | None,
+    data: bool,
+    own: Callable[[Node], bool] | None,
 ) -> set[int]:
     """Serials of the nodes whose equations belong to the program."""
     if data:
@@ -146,10 +170,11 @@ def _inside(
     dependent = {i.node.serial for i in inputs}
     inside: set[int] = set()
     for node in order:
-        if any(a.node.serial in dependent for a in node.args):
+        young = since is not None and node.serial >= since
+        if any(a.node.serial in dependent for a in node.args) or (young and own and own(node)):
             dependent.add(node.serial)
             inside.add(node.serial)
-        elif since is not None and node.serial >= since:
+        elif young and own is None:
             inside.add(node.serial)
     return inside
 

@@ -134,6 +134,18 @@ def force(value: Value, what: str, loc: Loc | None, look: bool = False) -> Sized
     return instantiate(value, sizes)
 
 
+def force_together(values: Sequence[Value], what: str, loc: Loc | None) -> list[Sized]:
+    """Several values that will be part of one operation: each may tell the others sizes."""
+    facts = gather_known(values)
+    out = []
+    for value in values:
+        if isinstance(value, Unsized):
+            own = tuple(f for f in facts if f.dim in value.dims)
+            value = replace(value, known=tuple(dict.fromkeys((*value.known, *own))))
+        out.append(force(value, what, loc))
+    return out
+
+
 def loosely(value: Value, what: str, loc: Loc | None) -> Value:
     """The sized value where all sizes can be found, else the value with those found made fast."""
     if isinstance(value, Sized):
