@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from summand.ir.nodes import Map, Recur, Reduce, Reindex, Var
+from summand.ir.nodes import Interleave, Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.costs import move_cycles, slot_cycles
 from summand.rewrite.plan import Access, is_control
@@ -33,7 +33,7 @@ class Group:
 
     units: list[Unit]
     shared: Dims
-    fixed: bool = False  # control flow, which nothing joins
+    fixed: bool = False  # what nothing joins
     slots: float = 0.0
     made: set[Var] = field(default_factory=set)
     private: set[Var] = field(default_factory=set)  # made and read here only
@@ -45,7 +45,8 @@ class Group:
         reads: dict[Var, tuple[Access, ...]] = {}
         for access in unit.reads:
             reads[access.var] = (*reads.get(access.var, ()), access)
-        fixed = is_control(unit.eqn)
+        parts = isinstance(unit.eqn.op, Interleave) and bool(unit.folds)
+        fixed = is_control(unit.eqn) or parts  # parts are products with nests of their own
         return Group([unit], unit.tileable, fixed, unit.slots, set(unit.roots), set(), reads)
 
     def between(self, other: Group) -> list[Var]:
@@ -71,6 +72,7 @@ class _Joining:
     target: Target
     groups: dict[int, Group] = field(default_factory=dict)
     owner: dict[int, int] = field(default_factory=dict)  # unit -> group
+    maker: dict[Var, int] = field(default_factory=dict)  # value -> unit
     readers: dict[Var, set[int]] = field(default_factory=dict)  # value -> groups
     below: dict[int, int] = field(default_factory=dict)  # group -> bits of groups that it reaches
     succ: dict[int, set[int]] = field(default_factory=dict)
@@ -85,17 +87,16 @@ class _Joining:
         return [self.groups[k] for k in self._order()]
 
     def _set_up(self, units: Sequence[Unit]) -> None:
-        maker: dict[Var, int] = {}
         for unit in units:
             n = unit.number
             self.groups[n] = Group.of(unit)
             self.owner[n] = n
             self.succ[n], self.pred[n] = set(), set()
-            maker.update(dict.fromkeys(unit.roots, n))
+            self.maker.update(dict.fromkeys(unit.roots, n))
         for unit in units:
             for var in self.groups[unit.number].reads:
                 self.readers.setdefault(var, set()).add(unit.number)
-                made = maker.get(var)
+                made = self.maker.get(var)
                 if made is not None:
                     self.succ[made].add(unit.number)
                     self.pred[unit.number].add(made)
@@ -147,6 +148,8 @@ class _Joining:
         small = slot_cycles(one.slots + two.slots, 32, self.target) < SMALL
         if not small and product(n for _, n in shared) < 2 * self.target.threads:
             return 0.0
+        if not small and self._across(a, b, shared):
+            return 0.0
         private = self._private(a, b)
         scratch = sum(_piece(v, shared) for v in private)
         if not small and scratch > self.target.l2 * 3 // 4:
@@ -157,6 +160,17 @@ class _Joining:
                 return 0.0
             saved += move_cycles(sibling.type.nbytes, self.target) / 2
         return saved - (0.0 if small else self._loss(one, two, shared, scratch))
+
+    def _across(self, a: int, b: int, shared: Dims) -> bool:
+        """Whether tiles would read a large value across the tiles that it was made in."""
+        made = self.groups[a].made | self.groups[b].made
+        for var in (*self.groups[a].reads, *self.groups[b].reads):
+            if var.type.nbytes <= self.target.l2 or var in made or var not in self.maker:
+                continue
+            maker = self.groups[self.owner[self.maker[var]]]
+            if len(maker.units) > 1 and not maker.shared & shared:
+                return True
+        return False
 
     def _private(self, a: int, b: int) -> set[Var]:
         """Values that only the two groups together know."""

@@ -130,7 +130,7 @@ def _items(
             for access in unit.reads:
                 readers.setdefault(access.var, set()).add(k)
     for k, group in enumerate(groups):
-        if group.fixed:
+        if is_control(group.units[0].eqn):
             yield Control(group.units[0].eqn)
             continue
         nests = stages_of(group.units)

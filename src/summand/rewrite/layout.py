@@ -3,8 +3,8 @@
     s{q,k} = sum{d} (Q{q,d} · K{k,d}); m = max{k} s; o{q,d} = sum{k} (s · V{k,d})
       ->  s is stored as [k, q]: with q in lanes every step but the loads of Q walks memory in order
 
-Parameters and results keep the user's order. Every other value starts from the order of the largest
-value that its own nest reads. Then, largest first, each gets the innermost dims that make its nests
+Parameters and results keep the user's order. Every other value starts from one ranking of all dims.
+Then, largest first, each gets the innermost dims that make its nests
 cheapest; a nest is as cheap as its best choice of lanes.
 """
 
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 from summand.ir.nodes import Recur, Var
 from summand.rewrite.plan import Access, Cluster, Item, Stage
 from summand.rewrite.units import product
 
 Order = tuple[str, ...]
+Rank = tuple[int, int, int, int]
+LAST: Rank = (0, 0, 1, 1 << 30)
 VECTOR = 16  # elements of one vector
 SHARE = 32  # how much of a shared dim one tile is taken to hold
 LEAST = 2048  # elements below which the order of a value does not matter
@@ -33,6 +34,7 @@ class Walk:
     var: Var
     moves: Mapping[str, tuple[str, bool]]
     elements: int
+    slid: frozenset[str]  # dims that walk it together with another one
 
     @staticmethod
     def of(access: Access, extents: Mapping[str, int]) -> Walk:
@@ -42,7 +44,9 @@ class Walk:
             for name in sorted(form.dims) if form is not None else ():
                 plain = name not in moves and form is not None and abs(form.coefficient(name)) == 1
                 moves[name] = (dim, plain)
-        return Walk(access.var, moves, product(extents.get(d, 1) for d in moves))
+        forms = [f for _, f in access.at if f is not None]
+        slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
+        return Walk(access.var, moves, product(extents.get(d, 1) for d in moves), slid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Nest:
     walks: tuple[Walk, ...]
     points: int
     tiles: float  # how many times the nest runs
+    held: frozenset[str]  # dims of which a tile holds a part only
     sequential: frozenset[str] = frozenset()  # dims of a recurrence: no lanes along them
 
 
@@ -63,34 +68,51 @@ def choose_orders(
     """Orders of all values with memory: `fixed` ones as they are."""
     nests = [n for item in items if isinstance(item, Cluster) for n in _nests(item)]
     touching: dict[Var, list[Nest]] = {}
-    sources: dict[Var, list[Var]] = {}
     for nest in nests:
         for walk in nest.walks:
             touching.setdefault(walk.var, []).append(nest)
-    for item in items:
-        if isinstance(item, Cluster):
-            for stage in item.stages:
-                for root in stage.roots:
-                    sources[root] = [a.var for a in stage.reads]
+    rank = _ranking(nests, fixed)
     orders = dict(fixed)
     for var in values:
         if var not in orders:
-            orders[var] = _inherited(var, sources.get(var, ()), orders)
+            orders[var] = tuple(sorted(var.type.names, key=lambda d: (rank.get(d, LAST), d)))
     for var in sorted(values, key=lambda v: (-v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
             orders[var] = _improved(var, touching.get(var, ()), orders)
     return orders
 
 
-def _inherited(var: Var, sources: Iterable[Var], orders: Mapping[Var, Order]) -> Order:
-    """New dims outside, then those of what the value is computed from, in its order."""
-    wanted = var.type.names
-    order: list[str] = []
-    known = [v for v in dict.fromkeys(sources) if v in orders]
-    for source in sorted(known, key=lambda v: -v.type.count):
-        order += [d for d in orders[source] if d in wanted and d not in order]
-    rest = [d for d, _ in var.type.dims if d not in order]
-    return (*rest, *order)
+def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Rank]:
+    """One order of all dims, outermost first, from which every value starts: dims of tiles, then
+    those that are mostly folded, those that windows slide along, then as in the parameters.
+    Values that agree in it are walked together by long vectors."""
+    points: dict[str, float] = {}
+    tiled: dict[str, float] = {}
+    folded: dict[str, float] = {}
+    slid: set[str] = set()
+    for nest in nests:
+        weight = nest.points * nest.tiles
+        for dim in nest.extents:
+            points[dim] = points.get(dim, 0.0) + weight
+            if dim in nest.held:
+                tiled[dim] = tiled.get(dim, 0.0) + weight
+            if dim in nest.folds:
+                folded[dim] = folded.get(dim, 0.0) + weight
+        for walk in nest.walks:
+            slid |= walk.slid
+    place: dict[str, int] = {}
+    for var in sorted(fixed, key=lambda v: (-v.type.count, v.id)):
+        for dim in fixed[var]:
+            place.setdefault(dim, len(place))
+    return {
+        d: (
+            -round(2 * tiled.get(d, 0.0) / max(n, 1.0)),
+            -round(2 * folded.get(d, 0.0) / max(n, 1.0)),
+            0 if d in slid else 1,
+            place.get(d, len(place)),
+        )
+        for d, n in points.items()
+    }
 
 
 def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Order:
@@ -115,19 +137,21 @@ def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Orde
 
 
 def _inner_dims(var: Var, nests: Sequence[Nest]) -> list[Order]:
-    """Candidates: one dim that fills a vector within a tile, or two short ones together."""
+    """Candidates: a dim that fills a vector within a tile of every nest."""
     sizes = var.type.sizes
     held = {d: min(n.extents.get(d, sizes[d]) for n in nests) for d in sizes}
-    long = [(d,) for d in sizes if held[d] >= VECTOR // 2]
-    short = [d for d in sizes if 1 < held[d] < VECTOR]
-    return [*long, *permutations(short, 2)] if len(short) <= 4 else [*long]
+    return [(d,) for d in sizes if held[d] >= VECTOR]
 
 
 # ---- nests and their cost
 
 
 def _nests(cluster: Cluster) -> Iterable[Nest]:
-    held = {d: SHARE for d, _ in cluster.shared} if len(cluster.stages) > 1 else {}
+    held = (
+        {d: 1 if n < 4 * SHARE else SHARE for d, n in cluster.shared}
+        if len(cluster.stages) > 1
+        else {}
+    )
     for stage in cluster.stages:
         yield nest_of(stage, held)
 
@@ -148,7 +172,8 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     folds = frozenset(d for d, _ in stage.folds)
     whole = {x for r in stage.roots for x in r.type.dims}
     tiles = product(n for _, n in whole) / max(product(extents[d] for d, _ in whole), 1)
-    return Nest(extents, folds, walks, product(extents.values()), tiles, frozenset(over))
+    parts = frozenset(d for d, n in whole if extents[d] < n)
+    return Nest(extents, folds, walks, product(extents.values()), tiles, parts, frozenset(over))
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:

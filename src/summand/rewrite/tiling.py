@@ -38,10 +38,8 @@ def choose_tiles(
     values = _values(graph, cluster, stored)
     rank = _rank(sizes, values, orders)
     tiles = dict.fromkeys(sizes, 1)
-    for dim in rank:
-        if _is_contiguous(dim, values, orders):
-            want = min(sizes[dim], LINE)
-            _grow(tiles, dim, want, sizes, cluster, target, target.l2 * 3 // 4, streams=True)
+    for order, count in _long_walks(values, orders):
+        _lengthen(tiles, order, count, sizes, cluster, target)
     if any(s.carried is not None for s in cluster.stages):
         _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, target.l2 // 2)
     elif any(_is_panel(a, rank[0]) for s in cluster.stages if s.folds for a in s.reads):
@@ -87,10 +85,37 @@ def _rank(
     return sorted(sizes, key=weight)
 
 
-def _is_contiguous(dim: str, values: Sequence[Var], orders: Mapping[Var, Order]) -> bool:
-    """Whether some large value has unit stride along a dim."""
-    large = max((v.type.count for v in values), default=0) // 16
-    return any(orders.get(v, ())[-1:] == (dim,) and v.type.count >= large for v in values)
+def _long_walks(
+    values: Sequence[Var], orders: Mapping[Var, Order]
+) -> list[tuple[Order, Mapping[str, int]]]:
+    """The orders and sizes of what most of the memory traffic is about, largest first."""
+    largest = max((v.type.count for v in values), default=0)
+    large = [v for v in values if v.type.count * 16 >= largest and v in orders]
+    large.sort(key=lambda v: (-v.type.count, v.id))
+    return [(orders[v], v.type.sizes) for v in large]
+
+
+def _lengthen(
+    tiles: dict[str, int],
+    order: Order,
+    whole: Mapping[str, int],
+    sizes: Mapping[str, int],
+    cluster: Cluster,
+    target: Target,
+) -> None:
+    """Grow tiles, innermost dims first, until a value is walked in long enough runs."""
+    run = 1
+    for dim in reversed(order):
+        if run >= LINE:
+            return
+        if dim in tiles:
+            want = min(sizes[dim], max(-(-LINE // run), tiles[dim]))
+            _grow(tiles, dim, want, sizes, cluster, target, target.l2 * 3 // 4, streams=True)
+            run *= tiles[dim]
+            if tiles[dim] < sizes[dim]:
+                return
+        else:
+            run *= whole[dim]
 
 
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
