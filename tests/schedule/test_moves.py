@@ -1,5 +1,6 @@
 """Each move, remainders included: the same results as before, and errors where it is illegal."""
 
+import math
 from dataclasses import replace
 
 import pytest
