@@ -211,3 +211,13 @@ def test_foreign_function():
 
 def test_reasons_are_given():
     assert all(p.reason and p.name for p in compiler.PASSES)
+
+
+def test_results_that_fit_only_one_by_one():
+    half = pool.machine.physical_memory() * 6 // 10 // 4
+    build = Builder()
+    x = build.param(Type(dtypes.f32))
+    results = [build.expand(build.map(f, x), {"i": half}) for f in ("exp", "sin")]
+    program = build.finish(results)
+    with pytest.raises(OutOfMemoryError, match=r"it needs .*\n.*\n.*result float32{i="):
+        compiler.compile(program, ((),), (("i",), ("i",)))

@@ -17,11 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from summand.errors import ArgumentError, IndexRangeError, InternalError, OutOfMemoryError
-from summand.runtime import jit, memory, pool_code
+from summand.errors import (
+    ArgumentError,
+    IndexRangeError,
+    InternalError,
+    OutOfMemoryError,
+    layout,
+)
+from summand.runtime import jit, machine, memory, pool_code
 from summand.runtime.artifact import Artifact, Port
 from summand.runtime.pool import Call, Pool, Words, default
 
+LARGE = 1 << 30  # bytes; what needs more looks at the system's free memory before each run
 SMALL = 4096  # bytes; results below this need no alignment, and NumPy allocates them fastest
 STRIDE = 4096  # bytes; scratch of different threads lies on different pages
 
@@ -66,6 +73,9 @@ class Executable:
         self._arena = -(-artifact.arena // STRIDE) * STRIDE
         self._constants = [self._constant(data) for _, data in artifact.constants]
         self._idle: list[Call] = []  # calls that no thread is using
+        self._needs = self._arena + self._stride * self.pool.threads
+        self._needs += sum(_nbytes(b.port) for b in self._results)
+        self._refuse_beyond(machine.physical_memory())
 
     def run(
         self, inputs: Sequence[np.ndarray], into: Sequence[np.ndarray] | None = None
@@ -101,6 +111,25 @@ class Executable:
         results = self._execute(call, inputs)
         return results, [(ticks[2 * k], ticks[2 * k + 1]) for k in range(count)]
 
+    def _refuse_beyond(self, memory_there_is: int) -> None:
+        """Raise where results and temporaries cannot be held: the system might kill the process."""
+        if self._needs <= memory_there_is:
+            return
+        rows = [(_nbytes(b.port), f"result {_type_text(b.port)}") for b in self._results]
+        rows += [(r.nbytes, f"temporary {r.name}") for r in self.artifact.regions]
+        rows.sort(key=lambda row: -row[0])
+        raise OutOfMemoryError(
+            layout(
+                "a program does not fit in memory",
+                [
+                    (f"it needs {_gigabytes(self._needs)}", None),
+                    (f"there are {_gigabytes(memory_there_is)}", None),
+                    *((f"{name}: {_gigabytes(size)}", None) for size, name in rows[:3]),
+                ],
+                "Reduce dims, or compute it in pieces.",
+            )
+        )
+
     def _execute(
         self,
         call: Call,
@@ -122,6 +151,8 @@ class Executable:
                 held.append(array)
                 address = memory.address_of(array)
             slots[slot] = address
+        if self._needs >= LARGE:
+            self._refuse_beyond(machine.memory_bytes() + memory.default().kept_bytes())
         results = self._allocate(call) if into is None else self._given(call, into)
         workspace = self._workspace(call)
         self.pool.run(call)
@@ -241,6 +272,20 @@ def _view(slots: Words, port: Port) -> np.ndarray:
 
 def _at(address: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
     return (ctypes.c_char * nbytes).from_address(address)
+
+
+def _gigabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.3g} GB"
+
+
+def _nbytes(port: Port) -> int:
+    return math.prod(port.shape) * np.dtype(port.dtype).itemsize
+
+
+def _type_text(port: Port) -> str:
+    dims = port.dims or tuple(str(k) for k in range(len(port.shape)))
+    sizes = ",".join(f"{d}={n}" for d, n in zip(dims, port.shape))
+    return f"{port.dtype}{{{sizes}}}"
 
 
 def _bind(port: Port) -> _Bound:

@@ -94,8 +94,17 @@ def cache_sizes() -> dict[int, int]:
 
 
 def memory_bytes() -> int:
-    """Bytes of memory that this process may hope for: free memory, within its control group."""
-    available = _meminfo().get("MemAvailable", 1 << 40)
+    """Bytes of memory that are free now, or used for caches only, within the control group."""
+    return _within_group(_meminfo().get("MemAvailable", 1 << 62))
+
+
+@functools.cache
+def physical_memory() -> int:
+    """Bytes of memory that this process can have at most."""
+    return _within_group(_meminfo().get("MemTotal", 1 << 62))
+
+
+def _within_group(available: int) -> int:
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(limit).read_text().strip()
