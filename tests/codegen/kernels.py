@@ -15,6 +15,7 @@ from summand.dtypes import bf16, bool_, f32
 from summand.ir.index import parse
 from summand.loops.interp import run_kernel
 from summand.loops.nodes import Address, Buffer, Combine, Fold, Guard, Kernel, Nest, Piece, Schedule
+from summand.options import Target
 from summand.runtime.jit import compile_objects, load
 from summand.runtime.machine import target
 
@@ -103,17 +104,18 @@ class Fenced:
         return out
 
 
-def compiled(kernel: Kernel):
-    """The native function of a kernel."""
-    text = emit_kernel(kernel, target())
-    library = load(compile_objects([text], target()), [kernel.name])
+def compiled(kernel: Kernel, machine: Target | None = None):
+    """The native function of a kernel, for this processor or one that it can stand in for."""
+    machine = machine or target()
+    text = emit_kernel(kernel, machine)
+    library = load(compile_objects([text], machine), [kernel.name])
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     return kind(library.address(kernel.name)), library
 
 
-def run_native(kernel: Kernel, buffers, at_end: bool = True):
+def run_native(kernel: Kernel, buffers, at_end: bool = True, machine: Target | None = None):
     """All tasks of a kernel on copies of 1-D buffers; returns the copies."""
-    function, library = compiled(kernel)
+    function, library = compiled(kernel, machine)
     held = {b.name: Fenced(buffers[b.name], at_end) for b in kernel.params}
     pointers = [held[b.name].array.ctypes.data for b in kernel.params]
     args = (ctypes.c_void_p * max(len(pointers), 1))(*pointers)
@@ -125,12 +127,12 @@ def run_native(kernel: Kernel, buffers, at_end: bool = True):
     return {name: f.close() for name, f in held.items()}
 
 
-def check(kernel: Kernel, buffers, rtol: float = 0, atol: float = 0):
+def check(kernel: Kernel, buffers, rtol: float = 0, atol: float = 0, machine=None):
     """The kernel's buffers after a native run equal those that the interpreter leaves."""
     expected = {name: a.copy() for name, a in buffers.items()}
     run_kernel(kernel, expected)
     for at_end in (True, False):
-        found = run_native(kernel, buffers, at_end)
+        found = run_native(kernel, buffers, at_end, machine)
         for name, array in expected.items():
             np.testing.assert_allclose(
                 found[name].astype("float64"),

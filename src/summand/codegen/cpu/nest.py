@@ -314,71 +314,63 @@ class NestWriter(States):
 
     def _hoist(self, dim: str, group: Sequence[Sink]) -> None:
         """Evaluate what no loop that is still to be opened changes."""
-        closed = self.plan.looped.difference(self.open)
-        steady: dict[Ref, bool | None] = {}
         roots = sorted({r for sink in group for r in self.plan.sink_refs(sink)})
-        roots = [r for r in roots if self._has_steady(r, closed, steady) is not False]
-        if not roots:
+        steady = self._steady_below(roots)
+        if not steady:
             return
         found: dict[Key, tuple[Ref, Point]] = {}
-        seen: set[Key] = set()
         block = self.block()
-        for r in roots:
-            for p in block:
-                self._collect(r, p, steady, found, seen)
+        self._collect([(r, p) for r in roots for p in block], steady, found)
         if dim in self.plan.inner or len(found) <= MOST_HOISTED:
-            for r, at in found.values():
+            for r, at in sorted(found.values(), key=lambda f: f[0]):
                 self.deep_value(r, at)
 
-    def _has_steady(
-        self, r: Ref, closed: frozenset[str], known: dict[Ref, bool | None]
-    ) -> bool | None:
-        """True: the value can be evaluated now, for all rounds of the closed loops; False: neither
-        it nor anything below it; None: something below it can."""
-        if r not in known:
-            known[r] = False  # for cycles through carries
-            known[r] = self._find_steady(r, closed, known)
-        return known[r]
-
-    def _find_steady(
-        self, r: Ref, closed: frozenset[str], known: dict[Ref, bool | None]
-    ) -> bool | None:
-        instr = self.plan.code[r]
-        if isinstance(instr, Const):
-            return False
-        sink = self.plan.loops_fold(r)
-        if not self.plan.deps[r] & closed and self._settled(r) and not (sink and not self._done(r)):
-            return True
-        if sink:
-            return False
-        below = [self._has_steady(a, closed, known) for a in refs(instr)]
-        return False if all(b is False for b in below) else None
+    def _steady_below(self, roots: Sequence[Ref]) -> dict[Ref, bool]:
+        """Values that can be evaluated now, once for all rounds of the loops still to be opened
+        (True), and those that read such values (False); without others."""
+        code = self.plan.code
+        closed = self.plan.looped.difference(self.open)
+        below = self.plan.plain_below(roots)
+        found: dict[Ref, bool] = {}
+        for r in below:
+            unfinished = self.plan.loops_fold(r) and not self._done(r)
+            if isinstance(code[r], Const) or unfinished or self.plan.deps[r] & closed:
+                continue
+            if self._settled(r):
+                found[r] = True
+        grown = bool(found)
+        while grown:
+            grown = False
+            for r in below:
+                reads = () if self.plan.loops_fold(r) else refs(code[r])
+                if r not in found and any(a in found for a in reads):
+                    found[r] = False
+                    grown = True
+        return found
 
     def _collect(
         self,
-        r: Ref,
-        p: Point,
-        steady: Mapping[Ref, bool | None],
+        todo: list[tuple[Ref, Point]],
+        steady: Mapping[Ref, bool],
         found: dict[Key, tuple[Ref, Point]],
-        seen: set[Key],
     ) -> None:
-        """Find the points of steady values below a value."""
-        kind = steady.get(r, False)
-        key = self.key(r, p)
-        if kind is False or key in seen:
-            return
-        seen.add(key)
-        if kind:
-            found[key] = (r, p)
-            return
-        instr = self.plan.code[r]
-        points: Sequence[Point] = (p,)
-        if isinstance(instr, Fold):
-            inside = self.plan.fold_points(instr.dims, self.full_size())
-            points = [{**p, **q} for q in inside]
-        for a in refs(instr):
-            for q in points:
-                self._collect(a, q, steady, found, seen)
+        """Find the points of steady values below values at points."""
+        seen: set[Key] = set()
+        while todo:
+            r, p = todo.pop()
+            key = self.key(r, p)
+            if r not in steady or key in seen:
+                continue
+            seen.add(key)
+            if steady[r]:
+                found[key] = (r, p)
+                continue
+            instr = self.plan.code[r]
+            points: Sequence[Point] = (p,)
+            if isinstance(instr, Fold):
+                inside = self.plan.fold_points(instr.dims, self.full_size())
+                points = [{**p, **q} for q in inside]
+            todo += [(a, q) for a in refs(instr) for q in points]
 
     def _settled(self, r: Ref) -> bool:
         """Whether a value can be evaluated now, once and for all that follows."""

@@ -419,18 +419,23 @@ class NestPlan:
                 todo += refs(instr)
         return frozenset(waits), frozenset(carries)
 
+    def plain_below(self, roots: Sequence[Ref]) -> list[Ref]:
+        """Values and all that they read, up to the sinks among them, in the order of the code."""
+        seen: set[Ref] = set()
+        todo = list(roots)
+        while todo:
+            r = todo.pop()
+            if r not in seen:
+                seen.add(r)
+                if not self.loops_fold(r):
+                    todo += refs(self.code[r])
+        return sorted(seen)
+
     def loads(self, sink: Sink) -> tuple[Ref, ...]:
         """Loads that a sink's values read, those of other sinks not counted."""
         if sink not in self._loads:
-            seen: set[Ref] = set()
-            todo = list(self.sink_refs(sink))
-            while todo:
-                r = todo.pop()
-                if r not in seen:
-                    seen.add(r)
-                    if not self.loops_fold(r):
-                        todo += refs(self.code[r])
-            self._loads[sink] = tuple(sorted(r for r in seen if isinstance(self.code[r], Load)))
+            below = self.plain_below(self.sink_refs(sink))
+            self._loads[sink] = tuple(r for r in below if isinstance(self.code[r], Load))
         return self._loads[sink]
 
     def _find_unsteady(self) -> list[bool]:
