@@ -20,8 +20,7 @@ from summand.lang import keys
 from summand.lang.array import Dim, is_array, operand, wrap
 from summand.lang.batch import replay_with
 from summand.lang.describe import Names, message, ordered, row, source_row
-from summand.lang.elementwise import convert, elementwise, iota
-from summand.lang.fold import expand
+from summand.lang.elementwise import convert, elementwise, expand, iota
 from summand.lang.graph import Sized, constant, placeholder, placeholder_for
 from summand.lang.location import here
 from summand.lang.pytree import (

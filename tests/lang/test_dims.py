@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import summand as sm
-from summand.errors import DimError, IndexRangeError
+from summand.errors import DimError, DTypeError, IndexRangeError
 
 i, j, k, t, x, kx = sm.dims("i j k t x kx")
 
@@ -216,6 +216,35 @@ def test_zero_sizes():
     same(a[k : k + 1], np.zeros((0, 2)), i, k)
     one = sm.array(ramp(1), t)
     same(one[t : t + 1], np.zeros(0), t)
+
+
+def test_reads_of_arrays_without_elements():
+    empty = sm.array(ramp(0), i)
+    index = sm.array(np.array([0, 1]), j)
+    with pytest.raises(IndexRangeError, match="which has none"):
+        empty[i:index]
+    with pytest.raises(IndexRangeError, match="which has none"):
+        empty.at(mode="clip")[i:index]
+    same(empty.fill(3)[i:index], [3, 3], j)
+    same(empty.fill(3)[i : t - 1] + sm.array(ramp(2), t), [3, 4], t)
+    same(empty[i : sm.array(np.zeros(0, int), j)], np.zeros(0), j)
+
+
+def test_fill_is_of_the_arrays_type():
+    numbers = sm.array(np.array([1, 2], np.uint8), i)
+    same(numbers.fill(255)[i : i - 1], [255, 1], i)
+    for bad in (256, -1, 0.5, -sm.inf):
+        with pytest.raises(DTypeError):
+            numbers.fill(bad)
+    with pytest.raises(DTypeError):
+        sm.array(ramp(2), i).fill(1j)
+    same(sm.array(np.array([True]), i).fill(True)[i : i - 1], [True], i)
+
+
+def test_quasi_affine_reads_are_proven_exactly():
+    a = sm.array(ramp(4), x)
+    same(a[x : t - t // 2 * 2] + sm.array(np.zeros(5), t), [0, 1, 0, 1, 0], t)
+    same(a[x : t // 2 + t % 2] + sm.array(np.zeros(7), t), [0, 1, 1, 2, 2, 3, 3], t)
 
 
 def test_index_expressions_print():

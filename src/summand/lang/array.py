@@ -16,13 +16,13 @@ from typing import ClassVar, TypeGuard
 import numpy as np
 
 from summand.dtypes import DType
-from summand.errors import ArgumentError, DimError, Loc, TraceError
+from summand.errors import ArgumentError, DimError, DTypeError, Loc, TraceError
 from summand.ir.index import Form
 from summand.ir.nodes import Scalar
 from summand.lang import keys
 from summand.lang.data import from_storage, to_dtype, to_storage
 from summand.lang.describe import Names, message, ordered, sizes_in_order, source_row
-from summand.lang.elementwise import convert, elementwise, form_value, weak_scalar
+from summand.lang.elementwise import convert, elementwise, fitted, form_value, weak_scalar
 from summand.lang.fold import check_integer, check_mode
 from summand.lang.graph import Sized, leaf
 from summand.lang.location import here
@@ -90,7 +90,18 @@ class Array:
 
     def fill(self, value: Number) -> Array:
         """This array continued with `value` outside its range; holds for the next `[...]`."""
-        return Array(self.value, Edge("fill", _plain_number(value)))
+        return Array(self.value, Edge("fill", self._fill_value(value)))
+
+    def _fill_value(self, value: Number) -> Scalar:
+        """A number that this array's type can hold."""
+        number, dtype = _plain_number(value), self.dtype
+        whole = isinstance(number, (bool, int))
+        fits = dtype.is_complex or (dtype.is_float and not isinstance(number, complex))
+        if not (fits or whole):
+            what = f"{number} cannot continue an array of {dtype.name}"
+            advice = "Convert the array first: a.astype(sm.f32).fill(...)."
+            raise DTypeError(message(what, source_row(here()), advice))
+        return fitted(number, dtype)
 
     def at(self, mode: str = "raise") -> Array:
         """This array with another meaning of an index out of range, for the next `[...]`.

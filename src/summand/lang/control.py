@@ -16,8 +16,7 @@ from summand.errors import ArgumentError, DimError, Loc
 from summand.ir.nodes import Cond, Program, Var, While
 from summand.lang.array import Array, operand, wrap
 from summand.lang.describe import Names, message, sizes_in_order, source_row
-from summand.lang.elementwise import common, convert, truth
-from summand.lang.fold import expand
+from summand.lang.elementwise import common, convert, expand, truth
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import flatten, shown, unflatten
@@ -31,7 +30,8 @@ ROUNDS = 8
 def cond(
     pred: Array | bool, then: Callable[..., Tree], other: Callable[..., Tree], *args: Tree
 ) -> Tree:
-    """`then(*args)` where the scalar `pred` holds, else `other(*args)`; only that one runs.
+    """`then(*args)` where the scalar `pred` holds, else `other(*args)`; only that one runs
+    (in the step of a recurrence both do, and one is chosen).
 
     Both must return pytrees of one structure; dims and types that differ are made equal.
     Raises DimError where pred has dims: choose by element with `sm.where`.

@@ -10,8 +10,7 @@ from summand.errors import ArgumentError, DimError
 from summand.lang.array import Array, Dim, Number, apply, array
 from summand.lang.data import to_dtype
 from summand.lang.describe import message, source_row
-from summand.lang.elementwise import scalar_type
-from summand.lang.fold import expand
+from summand.lang.elementwise import expand, scalar_type
 from summand.lang.graph import constant
 from summand.lang.location import here
 

@@ -18,8 +18,7 @@ from summand.ir.builder import Builder
 from summand.ir.nodes import Custom, Program, Type
 from summand.lang.array import is_array, operand, wrap
 from summand.lang.describe import Names, message, ordered, sizes_in_order, source_row
-from summand.lang.elementwise import convert
-from summand.lang.fold import expand
+from summand.lang.elementwise import convert, expand
 from summand.lang.graph import Sized, constant, emit, placeholder, placeholder_for, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, unflatten, unflatten_call

@@ -9,7 +9,7 @@ int, float and complex numbers meet at i32, f32 and complex64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.dtypes import DType, bool_, complex64, complex128, f32, f64, i32, i64, promote
 from summand.errors import DTypeError, Loc
@@ -129,12 +129,12 @@ def convert_sized(value: Sized, dtype: DType, weak: bool = False) -> Sized:
         return Sized(value.node, value.out, weak)
     number = constant_value(value)
     if number is not None and value.weak:
-        return constant(_fitted(number, dtype), dtype, weak)
+        return constant(fitted(number, dtype), dtype, weak)
     type_ = value.type.with_dtype(dtype)
     return emit(lambda a: Map("convert", (a,)), (value,), (type_,), weak=weak)[0]
 
 
-def _fitted(number: Scalar, dtype: DType) -> Scalar:
+def fitted(number: Scalar, dtype: DType) -> Scalar:
     """A Python number as one of this type. Raises DTypeError where an integer does not fit."""
     if dtype.is_integer and isinstance(number, int):
         signed = dtype.kind == "int"
@@ -296,3 +296,13 @@ def _positions(form: Form, sizes: Sizes) -> Sized:
         op = "sub" if form.const < 0 else "add"
         total = elementwise(op, total, weak_scalar(abs(form.const)))
     return force(total, "positions", None)
+
+
+def expand(value: Sized, sizes: Mapping[str, int]) -> Sized:
+    """The value with further dims, along which it is constant."""
+    out: Value = value
+    for dim, size in sizes.items():
+        if dim not in value.dims:
+            position = iota(dim, size)
+            out = elementwise("where", elementwise("eq", position, position), out, out)
+    return force(out, "expand", None)

@@ -8,8 +8,11 @@ at a time: the greatest size for which every read is in range. What stays unknow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from summand.errors import DimError, IndexRangeError, Loc
 from summand.ir.index import Form
@@ -17,6 +20,7 @@ from summand.lang import keys
 from summand.lang.describe import Names, Row, message, row, source_row
 from summand.lang.graph import Sized
 
+_TRIED = 1 << 20  # so many points of a quasi-affine form are evaluated to prove it in range
 _UNBOUNDED = 1 << 48  # a read that stays in range up to here says nothing about the size
 
 
@@ -187,9 +191,24 @@ def check_read(read: ReadRange, sizes: Mapping[str, int]) -> None:
         return
     if any(merged[d] == 0 for d in read.form.dims):
         return
-    lo, hi = read.form.range(merged)
+    lo, hi = _exact_range(read.form, merged)
     if lo < 0 or hi >= read.size:
         raise out_of_range(read, merged)
+
+
+def _exact_range(form: Form, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Least and greatest value. Intervals are exact for affine forms; others are tried out.
+
+    A quasi-affine form with too many points keeps its interval, which may be too wide.
+    """
+    form = form.simplify({d: sizes[d] for d in form.dims})
+    count = math.prod(sizes[d] for d in form.dims)
+    if form.is_affine or count > _TRIED:
+        return form.range(sizes)
+    order = sorted(form.dims)
+    grids = np.meshgrid(*(np.arange(sizes[d]) for d in order), indexing="ij", sparse=True)
+    values = form.evaluate(dict(zip(order, grids, strict=True)))  # type: ignore[arg-type]
+    return int(np.min(values)), int(np.max(values))
 
 
 def merged_positive(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -200,7 +219,7 @@ def merged_positive(sizes: Mapping[str, int]) -> dict[str, int]:
 def out_of_range(read: ReadRange, sizes: Mapping[str, int]) -> IndexRangeError:
     """The error for a form that leaves its dim; names the dim, the range and the line."""
     names = Names([*read.form.dims, *read.source.dims])
-    lo, hi = read.form.range(merged_positive(sizes))
+    lo, hi = _exact_range(read.form, merged_positive(sizes))
     form, dim = names.form(read.form), names[read.dim]
     reach = f"{lo} … {hi}" if lo != hi else f"{lo}"
     allowed = f"0 … {read.size - 1}" if read.size else "empty"

@@ -14,22 +14,12 @@ from summand.ir.index import Form
 from summand.ir.nodes import Index, Mode, Monoid, Reduce, ReduceAt, Type, Var
 from summand.lang import keys
 from summand.lang.describe import Names, message, row, source_row
-from summand.lang.elementwise import elementwise, iota
+from summand.lang.elementwise import elementwise, expand
 from summand.lang.extents import ReadRange, ambiguous
 from summand.lang.graph import Sized, emit
 from summand.lang.location import here
 from summand.lang.reindex import Place, reindex, unknown_dim
 from summand.lang.unsized import Unsized, Value, force, force_together, loosely
-
-
-def expand(value: Sized, sizes: Mapping[str, int]) -> Sized:
-    """The value with further dims, along which it is constant."""
-    out: Value = value
-    for dim, size in sizes.items():
-        if dim not in value.dims:
-            position = iota(dim, size)
-            out = elementwise("where", elementwise("eq", position, position), out, out)
-    return force(out, "expand", None)
 
 
 def aligned(values: Sequence[Sized], what: str, loc: Loc | None) -> tuple[Sized, ...]:

@@ -22,9 +22,8 @@ from summand.ir.nodes import Recur as RecurOp
 from summand.lang import keys
 from summand.lang.array import Array, Dim, form_of, operand, wrap
 from summand.lang.describe import Names, message, row, source_row
-from summand.lang.elementwise import common, convert, form_value
+from summand.lang.elementwise import common, convert, expand, form_value
 from summand.lang.extents import Known, ambiguous
-from summand.lang.fold import expand
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten

@@ -19,9 +19,9 @@ from summand.ir.nodes import Index, Mode, Scalar, Type, Var
 from summand.ir.nodes import Reindex as ReindexOp
 from summand.lang import keys
 from summand.lang.describe import Names, message, row, source_row
-from summand.lang.elementwise import elementwise, form_value, weak_scalar
+from summand.lang.elementwise import elementwise, expand, form_value, weak_scalar
 from summand.lang.extents import Known, ReadRange, ambiguous, check_read
-from summand.lang.graph import Sized, emit
+from summand.lang.graph import Sized, constant, emit
 from summand.lang.location import here
 from summand.lang.trace import stepped_over
 from summand.lang.unsized import (
@@ -210,6 +210,10 @@ def _node(
     if edge.mode == "raise":
         for dim, form in forms.items():
             check_read(ReadRange(source, dim, form, (), loc), at)
+    type_ = Type.of(source.dtype, out)
+    empty = [d for d in (*forms, *gathers) if source.type.sizes[d] == 0]
+    if empty and type_.count > 0:
+        return _of_nothing(source, empty[0], type_, edge, loc)
     mode: Mode = "trusted" if edge.mode == "raise" and not gathers else edge.mode
     names = list(gathers)
 
@@ -217,8 +221,19 @@ def _node(
         index: dict[str, Index] = {**forms, **dict(zip(names, places, strict=True))}
         return ReindexOp(arg, tuple(sorted(index.items(), key=lambda i: i[0])), mode, edge.fill)
 
-    type_ = Type.of(source.dtype, out)
     return emit(op, (source, *gathers.values()), (type_,), loc, source.weak)[0]
+
+
+def _of_nothing(source: Sized, dim: str, type_: Type, edge: Edge, loc: Loc | None) -> Sized:
+    """A read of an array that has no elements: `fill` everywhere, else an error."""
+    if edge.mode == "fill":
+        everywhere = constant(edge.fill, source.dtype, source.weak)
+        return expand(everywhere, type_.sizes)
+    names = Names([*source.dims, dim])
+    what = f"an element of {names[dim]} is read, which has none"
+    rows = [row(source, names, loc), *source_row(loc)]
+    advice = f"To read beyond the edge, say what is there: a.fill(0)[{names[dim]}: ...]."
+    raise IndexRangeError(message(what, rows, advice))
 
 
 # ---- of a value without sizes

@@ -145,14 +145,25 @@ class _Slicer:
             case RandomBits():
                 self._need(not self.over & set(op.dims), eqn, "draws random bits along")
                 self._put(eqn, with_operands(op, self.env))
-            case Recur() | Cond() | While() | Custom():
+            case Cond():
+                self._choose(eqn, op)
+            case Recur() | While() | Custom():
                 self._put(eqn, self._with_programs(eqn, op))
             case _:
                 whole = any(self.over & v.type.names for v in (*operands(op), *eqn.outs))
                 self._need(not whole, eqn, "needs all positions of")
                 self._put(eqn, with_operands(op, self.env))
 
-    def _with_programs(self, eqn: Eqn, op: Recur | Cond | While | Custom) -> Op:
+    def _choose(self, eqn: Eqn, op: Cond) -> None:
+        """Both branches and a choice: at one position they are small, and a kernel has no jumps."""
+        args = (*(self.env[a] for a in op.args), *(self.positions[d] for d in self.order))
+        then, other = (
+            self.b.inline(self.program(p, len(op.args)), args) for p in (op.then, op.other)
+        )
+        for out, x, y in zip(eqn.outs, then, other, strict=True):
+            self.env[out] = self.b.map("where", self.env[op.pred], x, y)
+
+    def _with_programs(self, eqn: Eqn, op: Recur | While | Custom) -> Op:
         """An equation whose sub-programs are sliced too; they are passed the positions."""
         here = tuple(self.positions[d] for d in self.order)
 
@@ -166,9 +177,6 @@ class _Slicer:
                 return replace(
                     op, inits=of(op.inits), captured=(*of(op.captured), *here), body=body
                 )
-            case Cond():
-                then, other = (self.program(p, len(op.args)) for p in (op.then, op.other))
-                return Cond(self.env[op.pred], then, other, (*of(op.args), *here))
             case While():
                 test, body = (self.program(p, len(op.captured)) for p in (op.test, op.body))
                 return While(test, body, (*of(op.captured), *here), of(op.state))
