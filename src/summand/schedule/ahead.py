@@ -24,6 +24,7 @@ from summand.schedule.accesses import Access, analyse
 from summand.schedule.moves import nests_of, substitute
 
 TASKS = 32  # tasks that remain
+AHEAD = 24  # vectors between asking for a line of a copied slab and reading it
 LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than waiting
 
 
@@ -124,3 +125,23 @@ def several_reads(kernel: Kernel) -> bool:
     params = {b.name for b in kernel.params}
     loads = [i for n in nests for i in n.code if isinstance(i, Load) and i.buffer in params]
     return len(nests) > 1 and bool(loads)
+
+
+def copy_ahead(nest: Nest) -> Nest:
+    """A scheduled nest that copies rows from far apart: prefetch a good many vectors ahead."""
+    schedule = nest.schedule
+    if schedule is None or not schedule.loops:
+        return nest
+    facts = analyse(nest)
+    held = {p.dim: p.count for p in schedule.lanes}
+    for piece in (*schedule.tile, *schedule.unroll):
+        held[piece.dim] = held.get(piece.dim, 1) * piece.count
+    lanes = math.prod(p.count for p in schedule.lanes)
+    vectors = math.prod(held.values()) // max(1, lanes)
+    for dim in reversed(schedule.loops):
+        distances = {a.buffer: a.stride(dim) * held.get(dim, 1) for a in facts.loads}
+        if vectors >= AHEAD:
+            wanted = tuple((b, d) for b, d in distances.items() if d)
+            return replace(nest, schedule=replace(schedule, prefetch=wanted))
+        vectors *= -(-facts.extents[dim] // held.get(dim, 1))
+    return nest

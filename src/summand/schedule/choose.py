@@ -17,7 +17,7 @@ from typing import assert_never
 from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Facts, analyse
-from summand.schedule.ahead import TASKS, coarsen, fetch_ahead, several_reads
+from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
 from summand.schedule.grid import columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
@@ -232,19 +232,26 @@ def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
 
 
 def _packing(kernel: Kernel, target: Target) -> Kernel:
-    """Grid and schedule of a packing kernel."""
+    """Grid and schedule of a packing kernel: it reads in the order of its source."""
     chain = chain_of(kernel)
     assert chain is not None
-    if not chain.levels:
-        return _whole(chain, target).kernels[-1]
+    loops = [v for v in chain.levels if isinstance(v, Loop)]
+    if len(loops) == len(chain.levels):
+        dims = tuple((v.dim, v.extent) for v in loops)
+        chain = Chain(kernel, (), replace(chain.nest, dims=(*dims, *chain.nest.dims)))
+        loops = []
     bits = {b.name: b.dtype.bits for b in kernel.params}
     facts = analyse(chain.nest, bits)
-    repeats = math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
+    repeats = math.prod(v.extent for v in loops)
     choice = choose_registers(facts, Limits(runs=repeats), target)
-    loops = [v.dim for v in chain.levels if isinstance(v, Loop)]
-    cycles = choice.cycles * math.prod(v.extent for v in chain.levels if isinstance(v, Loop))
-    chain = spread(chain, free_units(chain, loops, {}), task_goal(cycles, packing=True))
-    schedule = build_schedule(analyse(chain.nest, bits), choice)
+    kept = sorted(facts.kept, key=lambda d: -reach(facts.loads, d))
+    outer = [v.dim for v in loops] or [d for d in kept if choice.step(d) < facts.extents[d]]
+    goal = task_goal(choice.cycles * repeats, packing=True)
+    chain = spread(chain, free_units(chain, outer, choice.steps), goal)
+    final = analyse(chain.nest, bits)
+    schedule = build_schedule(final, choice)
+    order = sorted(schedule.loops, key=lambda d: -reach(final.loads, d))
+    schedule = replace(schedule, loops=tuple(order))
     return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
 
@@ -321,6 +328,7 @@ def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
         chain = pack_in_task(chain, load.ref, order, name, 1).chain
         scratch = {b.name: b for b in chain.kernel.scratch}
         copied = _scheduled(chain.before, buffers | scratch, target, 100)
+        copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
         chain = replace(chain, before=copied)
     return chain
 
