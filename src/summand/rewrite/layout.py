@@ -83,15 +83,15 @@ def choose_orders(
 
 
 def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Rank]:
-    """One order of all dims, outermost first, from which every value starts: dims of tiles, then
-    those that are mostly folded, those that windows slide along, then as in the parameters.
+    """One order of all dims, outermost first, from which every value starts: dims of tiles, those
+    that windows slide along, then those that are mostly folded, last as in the parameters.
     Values that agree in it are walked together by long vectors."""
     points: dict[str, float] = {}
     tiled: dict[str, float] = {}
     folded: dict[str, float] = {}
     slid: set[str] = set()
     for nest in nests:
-        weight = nest.points * nest.tiles
+        weight = nest.tiles * max((w.elements for w in nest.walks), default=0)
         for dim in nest.extents:
             points[dim] = points.get(dim, 0.0) + weight
             if dim in nest.held:
@@ -107,8 +107,8 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
     return {
         d: (
             -round(2 * tiled.get(d, 0.0) / max(n, 1.0)),
-            -round(2 * folded.get(d, 0.0) / max(n, 1.0)),
             0 if d in slid else 1,
+            -round(8 * folded.get(d, 0.0) / max(n, 1.0)),
             place.get(d, len(place)),
         )
         for d, n in points.items()

@@ -22,6 +22,7 @@ from summand.ir.nodes import (
     Program,
     Recur,
     Reduce,
+    ReduceAt,
     Reindex,
     Table,
     Var,
@@ -79,7 +80,9 @@ class _Choice:
         below = max((self.depth.get(v, 0) for v in sources), default=0)
         price = point_cost(eqn) + sum(self.price.get(v, 0.0) for v in sources)
         for out in eqn.outs:
-            if out not in self.used and out not in self.wanted:
+            # A scatter combines all of its components in memory, read or not.
+            unread = out not in self.used and out not in self.wanted
+            if unread and not isinstance(eqn.op, ReduceAt):
                 continue
             free = is_free(eqn)
             dear = not free and (below >= DEPTH or self._worth(out, price))
