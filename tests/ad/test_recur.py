@@ -6,7 +6,7 @@ from summand.dtypes import f64, i32
 from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.interp import run
-from summand.ir.nodes import SUM, Read, Recur, Type
+from summand.ir.nodes import SUM, Read, Recur, Reduce, Type
 from summand.ir.verify import verify
 from tests.ad.gradcheck import check, named, random_args
 
@@ -15,11 +15,11 @@ def array(**sizes):
     return Type.of(f64, sizes)
 
 
-def lstm_like(keep=(), forward=True):
+def lstm_like(keep=(), forward=True, size=3):
     """h[t] = tanh(Σ_j W{i,j} h[t-1]{j} + x[t]{i}) · g, with h a tuple of two states."""
     body = Builder()
-    h, c = body.param(array(i=3)), body.param(array(i=3))
-    w, x, g = body.param(array(i=3, j=3)), body.param(array(i=3)), body.param(array())
+    h, c = body.param(array(i=size)), body.param(array(i=size))
+    w, x, g = body.param(array(i=size, j=size)), body.param(array(i=size)), body.param(array())
     t = body.param(Type(i32))
     (wh,) = body.reduce(SUM, ["j"], body.map("mul", w, body.rename(h, {"i": "j"})))
     late = body.map("convert", t, dtype=f64)
@@ -27,8 +27,8 @@ def lstm_like(keep=(), forward=True):
     new_h = body.map("tanh", body.map("add", new_c, body.map("mul", late, g)))
     inner = body.finish([new_h, new_c])
     b = Builder()
-    w, x, g = b.param(array(i=3, j=3)), b.param(array(i=3, t=5)), b.param(array())
-    h0, c0 = b.param(array(i=3)), b.param(array(i=3))
+    w, x, g = b.param(array(i=size, j=size)), b.param(array(i=size, t=5)), b.param(array())
+    h0, c0 = b.param(array(i=size)), b.param(array(i=size))
     one = 1 if forward else -1
     op = Recur(
         ("t",),
@@ -41,7 +41,7 @@ def lstm_like(keep=(), forward=True):
         keep,
     )
     kinds = keep or ("all", "all")
-    types = [array(i=3, t=5) if k == "all" else array(i=3) for k in kinds]
+    types = [array(i=size, t=5) if k == "all" else array(i=size) for k in kinds]
     return b.finish(b.emit(op, types))
 
 
@@ -176,3 +176,13 @@ def test_a_long_recurrence_by_hand():
     verify(program)
     out = run(program, [named(a, 1.01), named(a, 1.0)])
     np.testing.assert_allclose(out[1].array, 50 * 1.01**49)
+
+
+@pytest.mark.parametrize("keep", [(), ("last", "last")])
+def test_contractions_of_the_body_are_kept_for_the_way_back(keep):
+    program = lstm_like(keep, size=17)
+    derived = check(program, wrt=[0, 1, 3], args=random_args(program, scale=0.1), modes=["vjp"])
+    ahead, *_, back = [e.op for e in derived.eqns if isinstance(e.op, Recur)]
+    assert sum(isinstance(e.op, Reduce) for e in ahead.body.eqns) == 1
+    # transposed, and nothing of the way forward
+    assert [e.op.dims for e in back.body.eqns if isinstance(e.op, Reduce)] == [("i",)]

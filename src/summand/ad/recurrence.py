@@ -8,21 +8,36 @@
 
 The states of the reverse recurrence are the cotangents of the reads and of the captured values;
 what f read at t is the forward state, shifted, with the initial value where there is none.
-`rewrite/split_recur` moves what feeds no read (v) out of the recurrence.
+`rewrite/split_recur` moves what feeds no read (v) out of the recurrence. The body's other values
+are computed again from these, but for sums of many terms, which the forward recurrence keeps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from summand.ad.activity import varied_values
 from summand.ad.cotangents import sum_to
-from summand.ad.tape import Tape
+from summand.ad.tape import Step, Tape
 from summand.ir.builder import Builder
 from summand.ir.index import Form
-from summand.ir.nodes import Eqn, Program, Read, Recur, Type, Var
+from summand.ir.nodes import (
+    SUM,
+    Eqn,
+    Keep,
+    Program,
+    Read,
+    Recur,
+    Reduce,
+    Type,
+    Var,
+    operands,
+)
 from summand.ir.recurrences import earlier, in_range, uniform
+
+MANY = 16  # terms of a sum from which on keeping it (a store and a load) is cheaper
 
 
 def varied_reads(op: Recur, inits: Sequence[bool], captured: Sequence[bool]) -> list[bool]:
@@ -55,8 +70,42 @@ class _Reverse:
     captured: tuple[int, ...]  # captured values that have one
 
 
-def pull_recur(tape: Tape, eqn: Eqn, op: Recur) -> None:
+def _dear(op: Recur) -> tuple[Var, ...]:
+    """Values of the body that cost more to compute again than to keep: sums of many terms that
+    depend on the states (others are hoisted out of either loop, and are equal there)."""
+    stateful = set(op.body.params[: len(op.reads)])
+    found: list[Var] = []
+    for eqn in op.body.eqns:
+        if stateful.isdisjoint(operands(eqn.op)):
+            continue
+        stateful.update(eqn.outs)
+        if isinstance(eqn.op, Reduce) and eqn.op.monoid == SUM:
+            sizes = eqn.op.args[0].type.sizes
+            terms = math.prod(sizes[d] for d in eqn.op.dims)
+            if terms >= MANY and eqn.out not in op.body.results:
+                found.append(eqn.out)
+    return tuple(found)
+
+
+def forward_recur(tape: Tape, op: Recur, eqn: Eqn) -> Step:
+    """The recurrence, with the dear values of its body as further states; unused ones are dropped
+    by `drop_unused`."""
+    dear = _dear(op)
+    body = Program(op.body.params, op.body.eqns, (*op.body.results, *dear))
+    keep: list[Keep] = list(op.keep)
+    keep += ["all" for _ in dear if op.keep]
+    over = dict(zip(op.over, op.sizes, strict=True))
+    types = [o.type for o in eqn.outs]
+    types += [Type.of(v.type.dtype, {**v.type.sizes, **over}) for v in dear]
+    outs = tape.b.emit(replace(op, body=body, keep=tuple(keep)), types, eqn.loc)
+    step = Step(Eqn(outs[: len(eqn.outs)], op, eqn.loc), outs[len(eqn.outs) :])
+    tape.made.update((o, step.eqn) for o in step.eqn.outs)
+    return step
+
+
+def pull_recur(tape: Tape, step: Step, op: Recur) -> None:
     """Emit the reverse recurrence and send its states on."""
+    eqn = step.eqn
     keep = op.keep or ("all",) * len(eqn.outs)
     values = tuple(tape.full(o) if o.type.dtype.is_inexact else None for o in eqn.outs)
     seeds = _Seeds(values, tuple(k != "all" for k in keep))
@@ -83,7 +132,12 @@ def pull_recur(tape: Tape, eqn: Eqn, op: Recur) -> None:
             Read(n, tuple(-s for s in op.reads[r].shift)) for n, r in enumerate(reverse.reads)
         ),
         inits=tuple(tape.zero(op.body.params[r].type) for r in reverse.reads),
-        captured=(*before, *op.captured, *(v for v in seeds.values if v is not None)),
+        captured=(
+            *before,
+            *op.captured,
+            *step.saved,
+            *(v for v in seeds.values if v is not None),
+        ),
         body=reverse.body,
     )
     over = dict(zip(op.over, op.sizes, strict=True))
@@ -116,6 +170,7 @@ def _reverse_body(
     later = {r: b.param(params[r].type) for r in active}
     before = [b.param(p.type) for p in params[:split]]
     values = [b.param(p.type) for p in params[split : split + len(op.captured)]]
+    known = {v: b.param(v.type) for v in _dear(op)}
     given = [
         b.param(r.type) if v is not None else None
         for r, v in zip(op.body.results, seeds.values, strict=True)
@@ -128,7 +183,7 @@ def _reverse_body(
             parts.insert(0, _at_last(b, op, seed, at) if last else seed)
         cts.append(_sum(b, parts))
     wanted = [*reads, *captured, *(False for _ in at)]
-    _, pulled = tape.pull(b, tape.names, op.body, [*before, *values, *at], cts, wanted)
+    _, pulled = tape.pull(b, tape.names, op.body, [*before, *values, *at], cts, wanted, known)
     found = [r for r in active if pulled[r] is not None]
     kept = [c for c in range(len(values)) if pulled[split + c] is not None]
     results: list[Var] = []

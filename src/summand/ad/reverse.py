@@ -12,7 +12,7 @@ Values of integer or bool type have no cotangent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.ad import control, folds, recurrence, selection
 from summand.ad.activity import Activity, activity
@@ -76,8 +76,11 @@ def pull(
     args: Sequence[Var],
     cotangents: Sequence[Cotangent | None],
     wanted: Sequence[bool],
+    known: Mapping[Var, Var] | None = None,
 ) -> tuple[tuple[Var, ...], tuple[Var | None, ...]]:
     """Emit a program's equations and then their adjoints into `b`.
+
+    `known` has values of the program that were computed before and need not be again.
 
     Returns the results, and each argument's cotangent: None is zero (or not wanted); dims that it
     lacks are dims along which it is constant. A value that is given for several parameters has its
@@ -89,7 +92,7 @@ def pull(
     env: dict[Var, Var] = dict(zip(program.params, args, strict=True))
     tape.varied.update(env[p] for p in program.params if p in active.varied)
     outer = b.loc
-    steps = [_forward(tape, eqn, env, active) for eqn in program.eqns]
+    steps = [_forward(tape, eqn, env, active, known or {}) for eqn in program.eqns]
     results = tuple(env[r] for r in program.results)
     for result, ct in zip(results, cotangents, strict=True):
         tape.add(result, ct)
@@ -106,12 +109,18 @@ def pull(
     return results, tuple(pulled)
 
 
-def _forward(tape: Tape, eqn: Eqn, env: dict[Var, Var], active: Activity) -> Step:
+def _forward(
+    tape: Tape, eqn: Eqn, env: dict[Var, Var], active: Activity, known: Mapping[Var, Var]
+) -> Step:
     """Repeat an equation. Where its adjoint needs more than its values, compute that along."""
     op = with_operands(eqn.op, env)
     varied = any(o in active.varied for o in eqn.outs)
     useful = varied and any(o in active.useful for o in eqn.outs)
     match op:
+        case _ if all(o in known for o in eqn.outs):
+            step = Step(Eqn(tuple(known[o] for o in eqn.outs), op, eqn.loc))
+        case Recur() if useful:
+            step = recurrence.forward_recur(tape, op, eqn)
         case Reduce() if useful and op.monoid.name in selection.ORDERED and not op.monoid.combine:
             step = selection.forward_reduce(tape, op, eqn)
         case ReduceAt() if useful and op.monoid.name in selection.ORDERED and not op.monoid.combine:
@@ -141,7 +150,7 @@ def _adjoint(tape: Tape, step: Step) -> None:
         case ReduceAt():
             _pull_reduce_at(tape, step, step.eqn.op)
         case Recur():
-            recurrence.pull_recur(tape, step.eqn, step.eqn.op)
+            recurrence.pull_recur(tape, step, step.eqn.op)
         case Cond():
             control.pull_cond(tape, step.eqn, step.eqn.op)
         case While():

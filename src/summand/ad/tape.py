@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class PullProgram(Protocol):
         args: Sequence[Var],
         cotangents: Sequence[Cotangent | None],
         wanted: Sequence[bool],
+        known: Mapping[Var, Var] | None = None,
     ) -> tuple[tuple[Var, ...], tuple[Var | None, ...]]:
         """Results, and the arguments' cotangents (None: zero; may lack dims)."""
 
