@@ -1,6 +1,10 @@
 """Element types, Python numbers, elementwise functions, arrays in and out."""
 
+import copy
 import math
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +69,13 @@ def test_lists_of_numbers_have_the_default_types():
     assert sm.array([1j], i).dtype is sm.complex64
     assert sm.array(3).dtype is sm.i32
     assert sm.array(np.arange(3), i).dtype is sm.i64
+
+
+def test_numpys_numbers_keep_their_types():
+    assert sm.array(np.float64(1)).dtype is sm.f64
+    assert sm.array([np.float64(1), np.float64(2)], i).dtype is sm.f64
+    assert sm.array([np.ones(2), np.ones(2)], i, k).dtype is sm.f64
+    assert sm.array([[], []], i, k).dtype is sm.f32
 
 
 def test_types_by_any_name():
@@ -215,8 +226,8 @@ def test_data_is_copied_unless_asked():
 )
 def test_any_memory_layout(view):
     a = view(np.arange(12.0).reshape(3, 4))
-    for copy in (True, False):
-        A = sm.array(a, i, k, copy=copy)
+    for copied in (True, False):
+        A = sm.array(a, i, k, copy=copied)
         np.testing.assert_array_equal(A.numpy(i, k), a)
         np.testing.assert_array_equal((A + 1).numpy(k, i), (a + 1).T)
         np.testing.assert_array_equal(sm.sum[i](A).numpy(), a.sum(0))
@@ -303,3 +314,48 @@ def test_long_chains_do_not_exhaust_the_stack():
         pending = pending + 1
     np.testing.assert_array_equal(total.numpy(), [3001, 6002])
     np.testing.assert_array_equal(pending.numpy(i, w), [[3001], [3002]])
+
+
+def test_dlpack():
+    a = sm.array(np.arange(6.0).reshape(2, 3), i, k)
+    found = np.from_dlpack(a.dlpack(k, i))
+    np.testing.assert_array_equal(found, np.arange(6.0).reshape(2, 3).T)
+    np.testing.assert_array_equal(np.from_dlpack(of([1.0, 2.0]) * 2), [2, 4])
+    with pytest.raises(DimError, match="has an order of dims"):
+        np.from_dlpack(a)
+
+
+def test_objects_that_hold_arrays_keep_their_types():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.0, 2.0])
+
+    assert sm.array(Tensor(), i).dtype is sm.f64
+
+
+def test_pickles():
+    a = sm.array(np.arange(6.0).reshape(2, 3), i, k) * 2
+    again, dims = pickle.loads(pickle.dumps((a, [i, k])))
+    assert dims == [i, k]
+    np.testing.assert_array_equal((again - a).numpy(i, k), np.zeros((2, 3)))
+    half = pickle.loads(pickle.dumps(of([1.5], dtype="bf16")))
+    assert half.dtype is sm.bf16
+    assert half.numpy()[0] == 1.5
+    assert copy.deepcopy({i: a})[i].dims == a.dims
+
+
+def test_pickles_of_another_process():
+    script = (
+        "import pickle, sys, numpy as np, summand as sm\n"
+        "noise = sm.dims('a b c d'); i, w = sm.Dim('i'), sm.Dim('w', 2)\n"
+        "a = sm.array(np.ones((3, 2)), i, w)\n"
+        "sys.stdout.buffer.write(pickle.dumps((a, i, w)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    a, far, w = pickle.loads(run.stdout)
+    assert far.name == "i"
+    assert far != i
+    assert w.size == 2
+    np.testing.assert_array_equal(sm.sum[far](a).numpy(), [3, 3])
+    again, _, _ = pickle.loads(run.stdout)
+    assert set(again.dims) == {far, w}

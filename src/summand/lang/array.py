@@ -26,7 +26,7 @@ from summand.lang.elementwise import convert, elementwise, fitted, form_value, w
 from summand.lang.fold import check_integer, check_mode
 from summand.lang.graph import Sized, leaf
 from summand.lang.location import here
-from summand.lang.look import axes, looked_at, numbers, shown
+from summand.lang.look import Exported, axes, looked_at, numbers, shown
 from summand.lang.power import power
 from summand.lang.reindex import STRICT, Edge, Place, reindex, unknown_dim
 from summand.lang.unsized import Value, force
@@ -194,6 +194,26 @@ class Array:
 
     def __format__(self, spec: str) -> str:
         return format(self._scalar("format()"), spec) if spec else repr(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        sized = self.sized("pickling")
+        order = tuple(d for d, _ in sizes_in_order(sized))
+        buffer = looked_at("pickling", sized, order)
+        stored = buffer.array.transpose([buffer.order.index(d) for d in order]).copy()
+        dims = tuple(Dim.of_key(d) for d in order)
+        return (_unpickled_array, (stored, dims, sized.dtype.name))
+
+    def dlpack(self, *dims: Dim) -> Exported:
+        """The numbers for `torch.from_dlpack` and its like, without a copy, axes in this order."""
+        sized = self.sized("dlpack()")
+        order = axes(sized, [d.key if isinstance(d, Dim) else d for d in dims])
+        return Exported(looked_at("dlpack()", sized, order), order)
+
+    def __dlpack__(self, **options: object) -> object:
+        return self.dlpack().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.dlpack().__dlpack_device__()
 
     # ---- operators
 
@@ -418,6 +438,17 @@ class Dim(Index):
 
     def __repr__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_unpickled_dim, keys.pickled(self.key))
+
+
+def _unpickled_dim(process: str, key: str) -> Dim:
+    return Dim.of_key(keys.unpickled(process, key))
+
+
+def _unpickled_array(stored: np.ndarray, dims: Sequence[Dim], dtype: str) -> Array:
+    return Array(leaf(stored, [d.key for d in dims], to_dtype(dtype)))
 
 
 Operand = Array | Number | np.generic | np.ndarray

@@ -21,7 +21,7 @@ Numbers = object  # an ndarray, a nested list of numbers, or what np.asarray tak
 
 def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray, DType]:
     """An ndarray in storage, and its element type."""
-    is_array = isinstance(x, (np.ndarray, np.generic))
+    is_array = _is_typed(x)
     array = np.asarray(x)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -39,6 +39,14 @@ def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray,
         return np.asarray(convert_storage(array, source, target)), target
     owned = not is_array or (isinstance(x, np.ndarray) and not np.shares_memory(array, x))
     return (array.copy(order="K") if copy and not owned else array), target
+
+
+def _is_typed(x: Numbers) -> bool:
+    """False for Python numbers and lists of them, whose element type is the default one."""
+    while isinstance(x, (list, tuple)) and x:
+        x = x[0]
+    plain = isinstance(x, (bool, int, float, complex, list, tuple))
+    return isinstance(x, np.generic) or not plain
 
 
 def _default(array: np.ndarray, source: DType) -> DType:

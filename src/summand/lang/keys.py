@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -39,6 +40,28 @@ def new_key(name: str, loc: Loc | None, size: int | None = None) -> str:
         _lines.append(loc)
     tail = "" if size is None else f".{size}"
     return f"{name}#{next(_serials)}.{line}{tail}"
+
+
+# ---- keys of other processes, where dims or arrays are unpickled
+
+_process = uuid.uuid4().hex  # never part of a key, so names and programs do not depend on it
+_foreign: dict[tuple[str, str], str] = {}
+
+
+def pickled(key: str) -> tuple[str, str]:
+    """A key as another process can take it."""
+    return (_process, key)
+
+
+def unpickled(process: str, key: str) -> str:
+    """The key of this process for a pickled one: the same for the same dim, else a new one."""
+    if process == _process:
+        return key
+    if (process, key) not in _foreign:
+        name, rest = key.rsplit("#", 1)
+        size = rest.split(".")[2:]
+        _foreign[process, key] = new_key(name, None, int(size[0]) if size else None)
+    return _foreign[process, key]
 
 
 def is_key(text: str) -> bool:

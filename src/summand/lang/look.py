@@ -54,6 +54,24 @@ def numbers(buffer: Buffer, order: Sequence[str], dtype: DType) -> np.ndarray:
     return from_storage(buffer.array.transpose([buffer.order.index(d) for d in order]), dtype)
 
 
+class Exported:
+    """The numbers of an array for DLPack. They are shared: a consumer must not change them."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, buffer: Buffer, order: Sequence[str]) -> None:
+        array = buffer.array.transpose([buffer.order.index(d) for d in order])
+        self._array = array if array.flags.writeable else array.copy()
+
+    def __dlpack__(self, **options: object) -> object:
+        """A capsule; see the array API standard."""
+        return self._array.__dlpack__(**options)  # type: ignore[arg-type]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The CPU."""
+        return (1, 0)
+
+
 def shown(value: Value) -> str:
     """The text of an array: type, then numbers where they are to be had."""
     names = Names(value.dims)
