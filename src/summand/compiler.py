@@ -282,9 +282,17 @@ def request(
     result_order: Sequence[Order | None],
     options: Options = DEFAULT,
 ) -> Request:
-    """A compilation for this machine."""
-    orders = tuple(param_order), tuple(result_order)
-    return Request(program, *orders, options, machine.target())
+    """A compilation for this machine.
+
+    A result that is left open and has the dims of a parameter takes that parameter's order: a state
+    that goes round a loop of calls keeps its layout, and a gradient has that of its value.
+    """
+    known = {frozenset(order): tuple(order) for order in reversed(param_order) if len(order) > 1}
+    results = tuple(
+        known.get(result.type.names) if order is None else order
+        for result, order in zip(program.results, result_order, strict=True)
+    )
+    return Request(program, tuple(param_order), results, options, machine.target())
 
 
 def compile(  # the stage's name, as in re.compile
