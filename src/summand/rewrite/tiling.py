@@ -109,7 +109,7 @@ def _lengthen(
         if run >= LINE:
             return
         if dim in tiles:
-            want = min(sizes[dim], max(-(-LINE // run), tiles[dim]))
+            want = min(sizes[dim], max(-(-LINE // max(run, 1)), tiles[dim]))
             _grow(tiles, dim, want, sizes, cluster, target, target.l2 * 3 // 4, streams=True)
             run *= tiles[dim]
             if tiles[dim] < sizes[dim]:
