@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from summand.loops.interp import run_kernel
+from summand.loops.verify import verify
 from summand.schedule.choose import schedule_kernel
 from tests.schedule.cases import TARGET
 
@@ -31,5 +32,7 @@ def expect_same(kernel, kernels, temporaries=()):
 def check_schedule(kernel, target=TARGET):
     """Schedule, compare with the unscheduled kernel, and return what was chosen."""
     scheduled = schedule_kernel(kernel, target)
+    for k in scheduled.kernels:
+        verify(k)
     expect_same(kernel, scheduled.kernels, scheduled.temporaries)
     return scheduled

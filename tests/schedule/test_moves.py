@@ -12,11 +12,10 @@ from summand.schedule.accesses import analyse
 from summand.schedule.ahead import coarsen
 from summand.schedule.block import block_reduction, blockable_fold
 from summand.schedule.grid import Unit, spread, task_goal
+from summand.schedule.guards import drop_true_guards, guards_to_bounds
 from summand.schedule.moves import (
     chain_of,
-    drop_true_guards,
     drop_unit_dims,
-    guards_to_bounds,
     is_free,
     merge_dims,
     parallelise,

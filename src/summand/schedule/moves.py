@@ -20,7 +20,6 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.nodes import (
     Address,
-    Apply,
     Bound,
     Carry,
     Fold,
@@ -36,7 +35,6 @@ from summand.loops.nodes import (
     Store,
     When,
 )
-from summand.schedule.accesses import address_dims
 
 Level = Loop | Let  # with an empty body: only the head
 
@@ -383,133 +381,3 @@ def drop_unit_dims(nest: Nest) -> Nest:
     )
     rest = tuple(x for x in nest.dims if x[0] not in gone)
     return substitute(replace(nest, dims=rest, code=code), {d: Form() for d in gone})
-
-
-def drop_true_guards(nest: Nest) -> Nest:
-    """Guards that hold at every point of the nest (which no outer dim moves) vanish."""
-    extents = nest.extents
-
-    def open_(at: Address) -> Address:
-        kept = []
-        for guard in at.guards:
-            known = not guard.dynamic and guard.form.dims <= extents.keys()
-            lo, hi = guard.form.range(extents) if known else (-1, 0)
-            if lo < 0 or hi >= guard.size:
-                kept.append(guard)
-        return replace(at, guards=tuple(kept))
-
-    if any(n == 0 for n in extents.values()):
-        return nest
-    code = tuple(replace(i, at=open_(i.at)) if isinstance(i, Load) else i for i in nest.code)
-    return replace(nest, code=code, stores=tuple(replace(s, at=open_(s.at)) for s in nest.stores))
-
-
-# ---- guards that become bounds of the reduction
-
-_ANNIHILATES = {("add", "mul"): 0, ("max", "add"): float("-inf"), ("min", "add"): float("inf")}
-
-
-def guards_to_bounds(nest: Nest) -> Nest:
-    """Where a guard's fill makes the summand the fold's identity, bound the folded dim instead.
-
-    fold add {k} (load x[y + k - 1] if 0 <= y + k - 1 < n else 0) * w[k]
-    ->  bound 1 - y <= k < n + 1 - y, and the load needs no guard
-    """
-    code = list(nest.code)
-    bounds = {b.dim: b for b in nest.bounds}
-    for ref, instr in enumerate(nest.code):
-        if not isinstance(instr, Load) or not instr.at.guards:
-            continue
-        fold = _absorbing_fold(nest, ref)
-        if fold is None:
-            continue
-        left = []
-        for guard in instr.at.guards:
-            found = _bound_of(guard, fold, nest, bounds)
-            if found is None:
-                left.append(guard)
-                continue
-            old = bounds.get(found.dim, Bound(found.dim))
-            lo = tuple(dict.fromkeys((*old.lo, *found.lo)))
-            hi = tuple(dict.fromkeys((*old.hi, *found.hi)))
-            bounds[found.dim] = Bound(found.dim, lo, hi)
-        code[ref] = replace(instr, at=replace(instr.at, guards=tuple(left)))
-    return replace(nest, code=tuple(code), bounds=tuple(bounds.values()))
-
-
-def _absorbing_fold(nest: Nest, ref: int) -> Fold | None:
-    """The fold that alone sees value `ref`, through ops that keep its fill the fold's identity."""
-    load = nest.code[ref]
-    assert isinstance(load, Load)
-    at = ref
-    while True:
-        found = [q for q, i in enumerate(nest.code) if at in _args(i)]
-        if len(found) != 1 or any(s.value == at for s in nest.stores):
-            return None
-        reader = nest.code[found[0]]
-        match reader:
-            case Fold(combine, _, args) if len(args) == 1 and combine.fn is not None:
-                through = {"add": "mul", "max": "add", "min": "add"}.get(combine.fn)
-                fill = None if through is None else _ANNIHILATES[combine.fn, through]
-                return reader if fill == load.fill else None
-            case Apply(fn, args) if fn in ("mul", "add") and args.count(at) == 1:
-                wanted = "mul" if load.fill == 0 else "add"
-                if fn != wanted:
-                    return None
-                at = found[0]
-            case _:
-                return None
-
-
-def _args(instr: Instr) -> tuple[int, ...]:
-    match instr:
-        case Apply() | Fold():
-            return instr.args
-        case Load():
-            return tuple(r for r, _ in instr.at.dynamic)
-        case Carry():
-            return (instr.init, instr.next)
-        case _:
-            return ()
-
-
-def _bound_of(guard: Guard, fold: Fold, nest: Nest, bounds: Mapping[str, Bound]) -> Bound | None:
-    """The bound on one folded dim that says the same as a guard."""
-    folds = [i for i in nest.code if isinstance(i, Fold)]
-    if guard.dynamic:
-        return None
-    inside = [
-        d
-        for d in fold.dims
-        if guard.form.coefficient(d)
-        and sum(d in f.dims for f in folds) == 1
-        and not any(d in address_dims(s.at) for s in nest.stores)
-    ]
-    busy = {d for b in bounds.values() for f in (*b.lo, *b.hi) for d in f.dims}
-    for dim in reversed(inside):
-        solved = guard.form.solve(dim)
-        if solved is None or dim in busy:
-            continue
-        factor, rest = solved
-        if not rest.is_affine or any(d in bounds for d in rest.dims):
-            continue
-        # 0 <= factor*dim + rest < size
-        if factor > 0:
-            return Bound(dim, (_up(-rest, factor),), (_up(-rest + guard.size, factor),))
-        low = _up(rest - (guard.size - 1), -factor)
-        return Bound(dim, (low,), ((rest // -factor) + 1,))
-    return None
-
-
-def _up(form: Form, by: int) -> Form:
-    """Ceiling of form / by."""
-    return -((-form) // by)
-
-
-def free_forms(nest: Nest) -> frozenset[str]:
-    """Dims that the bounds of the nest read: they stay single in tiles and lanes."""
-    out: frozenset[str] = frozenset()
-    for bound in nest.bounds:
-        for form in (*bound.lo, *bound.hi):
-            out |= form.dims
-    return out

@@ -15,12 +15,10 @@ from summand.loops.nodes import Buffer, Nest, Piece, Schedule
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
+from summand.schedule.guards import drop_true_guards, free_forms, guards_to_bounds
 from summand.schedule.moves import (
     buffers_of,
-    drop_true_guards,
     drop_unit_dims,
-    free_forms,
-    guards_to_bounds,
     merge_dims,
 )
 from summand.schedule.registers import Choice, Limits, choose_registers
@@ -97,7 +95,7 @@ def _scheduled_nest(nest: Nest, buffers: tuple[Buffer, ...], target: Target, run
 
 def simplified(nest: Nest) -> Nest:
     """The nest with fewer guards and dims, and longer ones."""
-    return merge_dims(drop_unit_dims(drop_true_guards(nest)))
+    return merge_dims(drop_true_guards(drop_unit_dims(nest)))
 
 
 def _loop_order(nest: Nest) -> tuple[str, ...]:
