@@ -30,6 +30,7 @@ from summand.lang.function import Call, Order, Traced, arguments, tag_of, trace_
 from summand.lang.graph import Buffer, result_leaf
 from summand.lang.location import here
 from summand.lang.pytree import leaves_of, unflatten
+from summand.lang.signature import check_function
 from summand.lang.trace import is_tracing
 from summand.runtime.executable import Executable
 
@@ -227,4 +228,5 @@ def jit(function: Callable[P, R]) -> Jit[P, R]:
     and other hashable values are constants of the program: a new value makes a new one. What the
     function reads from outside is captured as it is at the first call.
     """
+    check_function(function, "jit")
     return Jit(function)

@@ -25,7 +25,7 @@ from pathlib import Path
 from summand.assemble import assemble
 from summand.codegen.cpu.module import emit, scratch_bytes
 from summand.complex_ports import param_orders, result_orders, with_complex_ports
-from summand.errors import InternalError, Loc, SummandError
+from summand.errors import ArgumentError, InternalError, Loc, SummandError
 from summand.ir.foreign import find
 from summand.ir.named import Named
 from summand.ir.nodes import (
@@ -330,6 +330,8 @@ def inspect(
     options: Options = DEFAULT,
 ) -> str:
     """The text of one of `STAGES` for a program; "log" is the time of each stage."""
+    if stage not in STAGES:
+        raise ArgumentError(f"{stage!r} is no stage of compilation: {', '.join(STAGES)}")
     asked = request(program, param_order, result_order, options)
     log = Log(wanted=frozenset({stage}))
     if stage in ("llvm", "assembly", "log"):

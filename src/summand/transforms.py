@@ -17,7 +17,7 @@ from summand.errors import ArgumentError, DerivativeError, DimError, InternalErr
 from summand.ir.index import Form
 from summand.ir.nodes import Program, Type
 from summand.lang import keys
-from summand.lang.array import Dim, is_array, operand, wrap
+from summand.lang.array import Dim, dim_key, is_array, operand, wrap
 from summand.lang.batch import replay_with
 from summand.lang.describe import Names, message, ordered, row, source_row
 from summand.lang.elementwise import convert, elementwise, expand, iota
@@ -33,7 +33,7 @@ from summand.lang.pytree import (
     unflatten_tuple,
 )
 from summand.lang.reindex import reindex
-from summand.lang.signature import argument_names
+from summand.lang.signature import argument_names, check_function
 from summand.lang.trace import extract, tracing
 from summand.lang.unsized import Value, force
 
@@ -61,7 +61,11 @@ class Linear:
 
 
 def _positions(argnums: Argnums) -> tuple[int, ...]:
-    return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    found = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not all(isinstance(n, int) for n in found):
+        what = f"argnums are positions of arguments, not {argnums!r}"
+        raise ArgumentError(message(what, source_row(here()), "Write argnums=0 or argnums=(0, 2)."))
+    return found
 
 
 def linearise(
@@ -74,6 +78,7 @@ def linearise(
 ) -> tuple[Linear, Structure]:
     """Trace a function of the leaves of `args[argnums]`."""
     loc = here()
+    check_function(function, name)
     for number in argnums:
         if not -len(args) <= number < len(args):
             what = f"{name} by argument {number}, but {len(args)} are given"
@@ -367,6 +372,9 @@ def vmap(function: Callable[..., Tree], over: Dim) -> Callable[..., Tree]:
     Functions of arrays take further dims anyhow; this hides one, for a function that asks for all
     dims of its arguments, or whose result must have none: vmap(grad(loss), n)(w, x).
     """
+
+    check_function(function, "vmap")
+    dim_key(over, "vmap")
 
     @functools.wraps(function, updated=())
     def mapped(*args: Tree, **kwargs: Tree) -> Tree:

@@ -11,7 +11,7 @@ An `Index` is an Array of integers, and a `Dim` is an Index, so each goes wherev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from summand.lang.fold import check_integer, check_mode
 from summand.lang.graph import Sized, leaf
 from summand.lang.location import here
 from summand.lang.look import Exported, axes, looked_at, numbers, shown
+from summand.lang.operators import Operators
 from summand.lang.power import power
 from summand.lang.reindex import STRICT, Edge, Place, reindex, unknown_dim
 from summand.lang.unsized import Value, force
@@ -34,14 +35,13 @@ from summand.lang.unsized import Value, force
 Number = bool | int | float | complex
 
 
-class Array:
+class Array(Operators["Array"]):
     """A function from named dims to numbers. Lazy: computed when it is looked at, and kept.
 
     Made by `sm.array` and by every operation; never by this constructor.
     """
 
     __slots__ = ("_edge", "_value")
-    __array_ufunc__: ClassVar[None] = None  # so that ndarray + x asks x
 
     def __init__(self, value: Value, edge: Edge = STRICT) -> None:
         self._value = value
@@ -215,103 +215,19 @@ class Array:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.dlpack().__dlpack_device__()
 
-    # ---- operators
+    # ---- operators that know more than `Operators` does
 
-    def __add__(self, other: Operand) -> Array:
-        return apply("add", self, other)
+    def _apply(self, fn: str, *args: object) -> Array:
+        return apply(fn, *args)
 
-    def __radd__(self, other: Operand) -> Array:
-        return apply("add", other, self)
-
-    def __sub__(self, other: Operand) -> Array:
-        return apply("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> Array:
-        return apply("sub", other, self)
-
-    def __mul__(self, other: Operand) -> Array:
-        return apply("mul", self, other)
-
-    def __rmul__(self, other: Operand) -> Array:
-        return apply("mul", other, self)
-
-    def __truediv__(self, other: Operand) -> Array:
-        return apply("div", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Array:
-        return apply("div", other, self)
-
-    def __floordiv__(self, other: Operand) -> Array:
-        return apply("floordiv", self, other)
-
-    def __rfloordiv__(self, other: Operand) -> Array:
-        return apply("floordiv", other, self)
-
-    def __mod__(self, other: Operand) -> Array:
-        return apply("mod", self, other)
-
-    def __rmod__(self, other: Operand) -> Array:
-        return apply("mod", other, self)
-
-    def __and__(self, other: Operand) -> Array:
-        return apply("and", self, other)
-
-    def __rand__(self, other: Operand) -> Array:
-        return apply("and", other, self)
-
-    def __or__(self, other: Operand) -> Array:
-        return apply("or", self, other)
-
-    def __ror__(self, other: Operand) -> Array:
-        return apply("or", other, self)
-
-    def __xor__(self, other: Operand) -> Array:
-        return apply("xor", self, other)
-
-    def __rxor__(self, other: Operand) -> Array:
-        return apply("xor", other, self)
-
-    def __lshift__(self, other: Operand) -> Array:
-        return apply("shl", self, other)
-
-    def __rlshift__(self, other: Operand) -> Array:
-        return apply("shl", other, self)
-
-    def __rshift__(self, other: Operand) -> Array:
-        return apply("shr", self, other)
-
-    def __rrshift__(self, other: Operand) -> Array:
-        return apply("shr", other, self)
-
-    def __lt__(self, other: Operand) -> Array:
-        return apply("lt", self, other)
-
-    def __le__(self, other: Operand) -> Array:
-        return apply("le", self, other)
-
-    def __gt__(self, other: Operand) -> Array:
-        return apply("gt", self, other)
-
-    def __ge__(self, other: Operand) -> Array:
-        return apply("ge", self, other)
-
-    def __pow__(self, other: Operand) -> Array:
+    def __pow__(self, other: object) -> Array:
         return wrap(power(operand(self), exponent(other)))
 
-    def __rpow__(self, other: Operand) -> Array:
+    def __rpow__(self, other: object) -> Array:
         return wrap(power(operand(other), operand(self)))
-
-    def __neg__(self) -> Array:
-        return apply("neg", self)
 
     def __pos__(self) -> Array:
         return wrap(self.value)
-
-    def __abs__(self) -> Array:
-        return apply("abs", self)
-
-    def __invert__(self) -> Array:
-        return apply("not", self)
 
     def __eq__(self, other: object) -> Array:  # type: ignore[override]
         return apply("eq", self, other) if _is_operand(other) else NotImplemented
@@ -343,35 +259,35 @@ class Index(Array):
         """The positions as integers, with all sizes."""
         return force(self.value, what, here())
 
-    def __add__(self, other: Operand) -> Array:
+    def __add__(self, other: object) -> Array:
         form = form_of(other)
         return super().__add__(other) if form is None else Index(self.form + form)
 
-    def __radd__(self, other: Operand) -> Array:
+    def __radd__(self, other: object) -> Array:
         form = form_of(other)
         return super().__radd__(other) if form is None else Index(form + self.form)
 
-    def __sub__(self, other: Operand) -> Array:
+    def __sub__(self, other: object) -> Array:
         form = form_of(other)
         return super().__sub__(other) if form is None else Index(self.form - form)
 
-    def __rsub__(self, other: Operand) -> Array:
+    def __rsub__(self, other: object) -> Array:
         form = form_of(other)
         return super().__rsub__(other) if form is None else Index(form - self.form)
 
-    def __mul__(self, other: Operand) -> Array:
+    def __mul__(self, other: object) -> Array:
         by = _integer(other)
         return super().__mul__(other) if by is None else Index(self.form * by)
 
-    def __rmul__(self, other: Operand) -> Array:
+    def __rmul__(self, other: object) -> Array:
         by = _integer(other)
         return super().__rmul__(other) if by is None else Index(self.form * by)
 
-    def __floordiv__(self, other: Operand) -> Array:
+    def __floordiv__(self, other: object) -> Array:
         by = _integer(other)
         return super().__floordiv__(other) if by is None or by <= 0 else Index(self.form // by)
 
-    def __mod__(self, other: Operand) -> Array:
+    def __mod__(self, other: object) -> Array:
         by = _integer(other)
         return super().__mod__(other) if by is None or by <= 0 else Index(self.form % by)
 
@@ -462,6 +378,14 @@ def _check_dim(name: object, size: object) -> None:
     if size is not None and not (whole and int(size) >= 0):  # type: ignore[call-overload]
         what = f"{size!r} is not a size"
         raise ArgumentError(message(what, source_row(here()), "A size is an integer >= 0."))
+
+
+def dim_key(dim: object, what: str) -> str:
+    """The key of a dim that a user passed. Raises ArgumentError for anything else."""
+    if isinstance(dim, Dim):
+        return dim.key
+    header = f"{what} takes a dim, not {type(dim).__name__} {dim!r}"
+    raise ArgumentError(message(header, source_row(here()), 'Make one: k = sm.Dim("k").'))
 
 
 def dims(names: str) -> tuple[Dim, ...]:
@@ -597,38 +521,3 @@ def _unordered(what: str) -> TraceError:
     header = f"{what} of an array is not defined: its dims have no order"
     advice = "Read sizes from a.sizes[k]; for NumPy's view say a.numpy(i, k)."
     return TraceError(message(header, source_row(here()), advice))
-
-
-def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Array:
-    """An array from numbers: `sm.array(x, i, k)` names the axes of x, outermost first.
-
-    x: an ndarray, a number or a nested list. Python numbers become f32, i32 or complex64.
-    copy: False aliases an ndarray; then it must not change while results that read it are pending.
-    Raises ArgumentError where the axes and dims differ in number, DimError where a dim's own size
-    differs from the axis.
-    """
-    if isinstance(x, Array):
-        return _renamed_array(x, dims, dtype)
-    storage, element = to_storage(x, None if dtype is None else to_dtype(dtype), copy)
-    loc = here()
-    if len(dims) != storage.ndim or not all(isinstance(d, Dim) for d in dims):
-        named = ", ".join(d.name if isinstance(d, Dim) else repr(d) for d in dims) or "none"
-        what = f"an array of shape {storage.shape} needs {storage.ndim} dims, given: {named}"
-        raise ArgumentError(message(what, source_row(loc), "Name each axis once."))
-    order = tuple(d.key for d in dims)
-    if len(set(order)) != len(order):
-        what = f"a dim names two axes: {', '.join(d.name for d in dims)}"
-        raise DimError(message(what, source_row(loc), "Name each axis by a dim of its own."))
-    for dim, size in zip(dims, storage.shape, strict=True):
-        if dim.size is not None and dim.size != size:
-            what = f"{dim.name} has size {dim.size}, but its axis has {size} elements"
-            rows = [(f'Dim("{dim.name}", {dim.size})', dim.loc), *source_row(loc)]
-            raise DimError(message(what, rows, "Use a dim without a size, or of this size."))
-    return Array(leaf(storage, order, element, loc))
-
-
-def _renamed_array(x: Array, dims: Sequence[Dim], dtype: object) -> Array:
-    if dims and {d.key for d in dims} != set(x.value.dims):
-        what = "sm.array of an Array does not rename its dims"
-        raise ArgumentError(message(what, source_row(here()), "Write a[k: k2]."))
-    return x if dtype is None else x.astype(dtype)

@@ -20,6 +20,7 @@ from summand.lang.elementwise import common, convert, expand, truth
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import flatten, shown, unflatten
+from summand.lang.signature import check_function
 from summand.lang.trace import Extracted, extract, stepped_over, tracing, with_captured
 from summand.lang.unsized import force, force_together
 
@@ -37,6 +38,8 @@ def cond(
     Raises DimError where pred has dims: choose by element with `sm.where`.
     """
     loc = here()
+    check_function(then, "cond")
+    check_function(other, "cond")
     predicate = _scalar_pred(pred, "cond", loc)
     start = serial_now()
     with tracing():
@@ -65,6 +68,8 @@ def while_loop(test: Callable[[Tree], Array], body: Callable[[Tree], Tree], init
     The state is a pytree; its dims and types are those that body keeps.
     """
     loc = here()
+    check_function(test, "while_loop")
+    check_function(body, "while_loop")
     leaves, tree = flatten(init)
     state = force_together([operand(leaf) for leaf in leaves], "while_loop", loc)
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Arrays from nothing: full, zeros, ones, arange-like positions, the Kronecker delta."""
+"""Arrays from numbers and from nothing: array, full, zeros, ones, linspace; the Kronecker delta."""
 
 from __future__ import annotations
 
@@ -7,25 +7,78 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from summand.errors import ArgumentError, DimError
-from summand.lang.array import Array, Dim, Number, apply, array
-from summand.lang.data import to_dtype
+from summand.lang.array import Array, Dim, Number, apply
+from summand.lang.data import to_dtype, to_storage
 from summand.lang.describe import message, source_row
 from summand.lang.elementwise import expand, scalar_type
-from summand.lang.graph import constant
+from summand.lang.graph import constant, leaf
 from summand.lang.location import here
 
 Shape = Mapping[Dim, int] | Sequence[Dim]
 
 
+def _pairs(sizes: object) -> list[tuple[object, object]]:
+    """Dims with their sizes, None where only the dim itself can tell."""
+    if isinstance(sizes, Mapping):
+        return list(sizes.items())
+    if isinstance(sizes, (list, tuple)):
+        return [(d, None) for d in sizes]
+    what = f"a shape is a dict of dims to sizes, not {type(sizes).__name__}"
+    raise ArgumentError(message(what, source_row(here()), "Write {n: 64, d: 8}."))
+
+
+def _whole(dim: Dim, given: object) -> int:
+    """A size that is written as an integer."""
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        return int(given)
+    what = f"{given!r} is not a size of {dim.name}"
+    raise ArgumentError(message(what, source_row(here()), "A size is an integer >= 0."))
+
+
+def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Array:
+    """An array from numbers: `sm.array(x, i, k)` names the axes of x, outermost first.
+
+    x: an ndarray, a number or a nested list. Python numbers become f32, i32 or complex64.
+    copy: False aliases an ndarray; then it must not change while results that read it are pending.
+    Raises ArgumentError where the axes and dims differ in number, DimError where a dim's own size
+    differs from the axis.
+    """
+    if isinstance(x, Array):
+        return _renamed_array(x, dims, dtype)
+    storage, element = to_storage(x, None if dtype is None else to_dtype(dtype), copy)
+    loc = here()
+    if len(dims) != storage.ndim or not all(isinstance(d, Dim) for d in dims):
+        named = ", ".join(d.name if isinstance(d, Dim) else repr(d) for d in dims) or "none"
+        what = f"an array of shape {storage.shape} needs {storage.ndim} dims, given: {named}"
+        raise ArgumentError(message(what, source_row(loc), "Name each axis once."))
+    order = tuple(d.key for d in dims)
+    if len(set(order)) != len(order):
+        what = f"a dim names two axes: {', '.join(d.name for d in dims)}"
+        raise DimError(message(what, source_row(loc), "Name each axis by a dim of its own."))
+    for dim, size in zip(dims, storage.shape, strict=True):
+        if dim.size is not None and dim.size != size:
+            what = f"{dim.name} has size {dim.size}, but its axis has {size} elements"
+            rows = [(f'Dim("{dim.name}", {dim.size})', dim.loc), *source_row(loc)]
+            raise DimError(message(what, rows, "Use a dim without a size, or of this size."))
+    return Array(leaf(storage, order, element, loc))
+
+
+def _renamed_array(x: Array, dims: Sequence[Dim], dtype: object) -> Array:
+    if dims and {d.key for d in dims} != set(x.value.dims):
+        what = "sm.array of an Array does not rename its dims"
+        raise ArgumentError(message(what, source_row(here()), "Write a[k: k2]."))
+    return x if dtype is None else x.astype(dtype)
+
+
 def shape(sizes: Shape) -> dict[str, int]:
     """Keys to sizes, in order: `{n: 64, d: 8}`, or dims that have sizes of their own."""
-    pairs = sizes.items() if isinstance(sizes, Mapping) else [(d, None) for d in sizes]
+    pairs = _pairs(sizes)
     out: dict[str, int] = {}
     for dim, given in pairs:
         if not isinstance(dim, Dim):
             what = f"{dim!r} is not a dim"
             raise ArgumentError(message(what, source_row(here()), "Write {n: 64, d: 8}."))
-        size = dim.size if given is None else int(given)
+        size = dim.size if given is None else _whole(dim, given)
         if size is None:
             what = f"nothing gives {dim.name} a size"
             advice = f"Write {{{dim.name}: 64}}."

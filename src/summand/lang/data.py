@@ -22,7 +22,12 @@ Numbers = object  # an ndarray, a nested list of numbers, or what np.asarray tak
 def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray, DType]:
     """An ndarray in storage, and its element type."""
     is_array = _is_typed(x)
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except (ValueError, OverflowError) as error:
+        what = f"sm.array cannot make an array of this {type(x).__name__}: {error}"
+        advice = "Give it an ndarray, a number, or lists nested to a box."
+        raise ArgumentError(message(what, source_row(here()), advice)) from error
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.uint16:

@@ -145,7 +145,11 @@ def fitted(number: Scalar, dtype: DType) -> Scalar:
             raise DTypeError(message(what, source_row(here()), "Convert the array first: .astype."))
         return int(number)
     if dtype.is_float and isinstance(number, (bool, int)):
-        return float(number)
+        try:
+            return float(number)
+        except OverflowError:
+            what = f"an integer of {number.bit_length()} bits is beyond every float"
+            raise DTypeError(message(what, source_row(here()), "Write sm.inf.")) from None
     return number
 
 

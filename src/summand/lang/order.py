@@ -5,7 +5,7 @@ from __future__ import annotations
 from summand.dtypes import i32
 from summand.errors import DimError, DTypeError
 from summand.ir.nodes import Sort, TopK, Type
-from summand.lang.array import Array, Dim, Number, operand, wrap
+from summand.lang.array import Array, Dim, Number, dim_key, operand, wrap
 from summand.lang.describe import Names, message, row, source_row
 from summand.lang.graph import Sized, emit
 from summand.lang.location import here
@@ -23,9 +23,8 @@ def _sorted(x: X, over: Dim, descending: bool, name: str) -> tuple[Sized, ...]:
 
 def _operand(x: X, over: Dim, name: str) -> Sized:
     value = force(operand(x), name, here())
-    if not isinstance(over, Dim) or over.key not in value.dims:
-        key = over.key if isinstance(over, Dim) else str(over)
-        raise unknown_dim(value, key, f"{name} over", here())
+    if dim_key(over, name) not in value.dims:
+        raise unknown_dim(value, over.key, f"{name} over", here())
     if value.dtype.is_complex:
         what = f"{value.dtype.name} has no order"
         raise DTypeError(message(what, source_row(here()), "Sort by abs(), .real or .imag."))
@@ -51,6 +50,7 @@ def top_k(x: X, over: Dim, best: Dim) -> tuple[Array, Array]:
     """
     value = _operand(x, over, "top_k")
     loc = here()
+    dim_key(best, "top_k")
     count, available = best.size, value.type.sizes[over.key]
     if count is None:
         what = f"top_k needs to know how many: {best.name} has no size of its own"

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from summand.dtypes import DType, f32, f64, u32, u64
 from summand.errors import ArgumentError, DTypeError
 from summand.ir.index import Form
@@ -36,6 +38,9 @@ def key(seed: int | Array) -> Array:
     """A key (u64, no dims) from a seed."""
     if isinstance(seed, Array):
         return seed.astype(u64)
+    if not isinstance(seed, (int, np.integer)):
+        what = f"the seed of a random key is an integer, not {type(seed).__name__}"
+        raise ArgumentError(message(what, source_row(here()), "Write sm.random.key(0)."))
     return wrap(constant(int(seed) % (1 << 64), u64))
 
 

@@ -27,6 +27,7 @@ from summand.lang.extents import Known, ambiguous
 from summand.lang.graph import Sized, emit, placeholder, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, shown, unflatten
+from summand.lang.signature import check_function
 from summand.lang.slices import body_at
 from summand.lang.trace import stepping
 from summand.lang.unsized import Sizes, Unsized, Value, force, sizes_of
@@ -120,6 +121,7 @@ def recur(step: Callable[..., Tree], *, over: Dim | Sequence[Dim], init: Tree) -
     Raises RecurrenceError where a read is not strictly earlier.
     """
     loc = here()
+    check_function(step, "recur")
     dims = _over(over, loc)
     leaves, tree = _init_leaves(init, dims)
     states = [_guess(leaf, dims, loc) for leaf in leaves]

@@ -20,6 +20,7 @@ from summand.lang.fold import aligned, fold, fold_at
 from summand.lang.graph import Sized, placeholder
 from summand.lang.location import here
 from summand.lang.reductions import At, places_of, reduced_dims
+from summand.lang.signature import check_function
 from summand.lang.trace import Extracted, extract, tracing
 from summand.lang.unsized import Value, force
 
@@ -42,9 +43,13 @@ class Monoid:
         commutative: bool = False,
         name: str = "monoid",
     ) -> None:
+        check_function(combine, "Monoid")
         self.combine = combine
         self.is_tuple = isinstance(identity, tuple)
         self.identity: tuple[Scalar, ...] = identity if isinstance(identity, tuple) else (identity,)
+        if not all(isinstance(x, (bool, int, float, complex)) for x in self.identity):
+            what = f"an identity is a number or a tuple of numbers, not {identity!r}"
+            raise ArgumentError(message(what, source_row(here()), "Write a Python number."))
         self.commutative = commutative
         self.name = name
         self._traced: dict[tuple[DType, ...], MonoidNode] = {}
