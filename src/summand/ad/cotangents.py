@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from summand.ir.builder import Builder
-from summand.ir.nodes import SUM, Index, Type, Var
+from summand.ir.nodes import SUM, Type, Var
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,13 @@ def sum_to(b: Builder, x: Var, target: Type, full: Mapping[str, int]) -> Var:
     return b.reduce(SUM, dims, x)[0] if dims else x
 
 
-def place_sum(
-    b: Builder, values: Var, at: Sequence[tuple[str, Index]], target: Type, mode: str = "fill"
-) -> Var:
+def place_sum(b: Builder, values: Var, at: Sequence[tuple[str, Var]], target: Type) -> Var:
     """Sum `values` into a value of type `target`, each at its place along the dims of `at`."""
-    reads: dict[str, int] = {}
-    for _, index in at:
-        if isinstance(index, Var):
-            reads.update(index.type.sizes)
+    reads = {d: n for _, position in at for d, n in position.type.dims}
     values = b.expand(values, reads)
-    places = {d for d, _ in at}
-    fold = tuple(sorted(d for d in values.type.names if d not in target.names - places))
-    sizes = {d: target.sizes[d] for d in places}
-    return b.reduce_at(
-        SUM, fold, [values], dict(at), sizes, "fill" if mode == "fill" else "trusted"
-    )[0]
+    places = {d: target.sizes[d] for d, _ in at}
+    fold = tuple(sorted(d for d in values.type.names if d not in target.names - places.keys()))
+    return b.reduce_at(SUM, fold, [values], dict(at), places, "fill")[0]
 
 
 def settle(

@@ -87,16 +87,15 @@ def coordinates(
     return tuple(out)
 
 
-def _positions_like(b: Builder, arg: Var, dims: Sequence[str]) -> tuple[Var, Var]:
-    """The argument with all dims that are folded, and each element's position."""
-    place = position(b, [(d, arg.type.sizes[d]) for d in dims])
-    return arg, b.expand(place, arg.type.sizes)
+def _positions(b: Builder, arg: Var, dims: Sequence[str]) -> Var:
+    """Each element's position over the dims that are folded."""
+    return b.expand(position(b, [(d, arg.type.sizes[d]) for d in dims]), arg.type.sizes)
 
 
 def forward_reduce(tape: Tape, op: Reduce, eqn: Eqn) -> Step:
     """max or min, with the selected position."""
     (arg,) = op.args
-    arg, place = _positions_like(tape.b, arg, op.dims)
+    place = _positions(tape.b, arg, op.dims)
     monoid = selector(op.monoid.name, arg.type.dtype, place.type.dtype)
     value, selected = tape.b.reduce(monoid, op.dims, arg, place)
     return Step(Eqn((value,), op, eqn.loc), (selected,))
@@ -119,7 +118,7 @@ def pull_reduce(tape: Tape, step: Step, op: Reduce) -> None:
 def forward_reduce_at(tape: Tape, op: ReduceAt, eqn: Eqn) -> Step:
     """max or min into places, with the selected position over the folded dims."""
     (arg,) = op.args
-    arg, place = _positions_like(tape.b, arg, op.dims)
+    place = _positions(tape.b, arg, op.dims)
     monoid = selector(op.monoid.name, arg.type.dtype, place.type.dtype)
     sizes = {d: eqn.out.type.sizes[d] for d, _ in op.index}
     value, selected = tape.b.reduce_at(
