@@ -29,9 +29,10 @@ from summand.dtypes import (
     u64,
 )
 from summand.lang import random
-from summand.lang.array import Array, Dim, Index, array, dims
+from summand.lang.array import Array, Dim, Index, dims
 from summand.lang.control import cond, while_loop
 from summand.lang.create import (
+    array,
     eq,
     full,
     full_like,

@@ -454,7 +454,7 @@ def _plain_number(x: object) -> Scalar:
     raise ArgumentError(message(what, source_row(here()), "Write a Python number."))
 
 
-def exponent(x: Operand) -> Value | int | float:
+def exponent(x: object) -> Value | int | float:
     """An exponent: Python numbers stay what they are, so that x**2 is x*x."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):
         return x
