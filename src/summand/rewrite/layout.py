@@ -205,6 +205,8 @@ def _lanes(nest: Nest, orders: Mapping[Var, Order]) -> list[Order]:
 
 def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     """Vector operations of a nest whose vectors run along `lanes` (inner last)."""
+    if not nest.points:
+        return 0.0
     wide = min(product(nest.extents[d] for d in lanes), VECTOR)
     cost = nest.points / wide
     if any(d in nest.folds for d in lanes):
