@@ -76,6 +76,10 @@ def choose_orders(
     for var in values:
         if var not in orders:
             orders[var] = tuple(sorted(var.type.names, key=lambda d: (rank.get(d, LAST), d)))
+    free = frozenset(v for v in values if v not in fixed)
+    for item in items:
+        if isinstance(item, Cluster) and len(item.stages) > 1:
+            _move_together([v for v in item.roots if v in free], list(_nests(item)), orders)
     for var in sorted(values, key=lambda v: (-v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
             orders[var] = _improved(var, touching.get(var, ()), orders)
@@ -113,6 +117,30 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
         )
         for d, n in points.items()
     }
+
+
+def _move_together(made: Sequence[Var], nests: Sequence[Nest], orders: dict[Var, Order]) -> None:
+    """Give what a cluster makes one innermost dim, where that is cheaper for the cluster: a change
+    of one value alone would only move the cost to its neighbour."""
+    candidates = dict.fromkeys(
+        d
+        for n in nests
+        for d, size in n.extents.items()
+        if size >= VECTOR and d not in n.sequential
+    )
+    least = sum(nest_cost(n, orders) for n in nests)
+    saving = BETTER * max((v.type.count for v in made), default=0)
+    best = {v: orders[v] for v in made}
+    start = dict(best)
+    for inner in candidates:
+        for v in made:
+            if inner in start[v]:
+                orders[v] = (*(d for d in start[v] if d != inner), inner)
+        cost = sum(nest_cost(n, orders) for n in nests)
+        if cost < least - saving:
+            least, best = cost, {v: orders[v] for v in made}
+        orders.update(start)
+    orders.update(best)
 
 
 def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Order:
