@@ -59,10 +59,18 @@ def test_illegal_tiles():
         tile(chain(kernel), "k", 2)
     with pytest.raises(InternalError, match="tile of"):
         tile(chain(kernel), "m", 0)
+
+
+@pytest.mark.parametrize("size", [5, 7, 19])
+def test_tiles_that_may_not_overlap_are_cut_short(size):
+    kernel = cases.matmul(20, 9, 6)
     nest = chain(kernel).nest
-    adding = replace(nest, stores=(replace(nest.stores[0], combine="add"),))
-    with pytest.raises(InternalError, match="does not divide"):
-        tile(chain(replace(kernel, body=(adding,))), "m", 7)
+    adding = replace(
+        kernel, body=(replace(nest, stores=(replace(nest.stores[0], combine="add"),)),)
+    )
+    tiled = parallelise(tile(chain(adding), "m", size), "m_o")
+    expect_same(adding, [tiled.kernel_of()])
+    assert bool(tiled.nest.bounds) == bool(20 % size)
 
 
 def test_what_may_be_parallel():

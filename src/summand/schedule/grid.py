@@ -80,7 +80,7 @@ def spread(chain: Chain, units: Sequence[Unit], goal: int) -> Chain:
     for unit in units:
         if tasks * 2 > goal:
             break
-        exact = not may_repeat(chain.nest)
+        exact = unit.is_loop and not may_repeat(chain.nest)
         block = _block(unit, goal / tasks, exact)
         count = -(-unit.count // block)
         if count < 2:
@@ -114,8 +114,5 @@ def free_units(chain: Chain, order: Sequence[str], steps: dict[str, int]) -> lis
             out.append(Unit(dim, loops[dim], is_loop=True))
         elif is_free(chain.nest, dim):
             step = min(steps.get(dim, 1), extents[dim])
-            exact = not may_repeat(chain.nest) and extents[dim] % step
-            if exact:
-                step = math.gcd(extents[dim], step)
             out.append(Unit(dim, -(-extents[dim] // step), step))
     return out

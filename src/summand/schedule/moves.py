@@ -228,8 +228,8 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
 def tile(chain: Chain, dim: str, size: int) -> Chain:
     """Loop over pieces of `size` positions of a kept dim; the piece stays in the nest as `dim`.
 
-    Where `size` does not divide the extent the last piece is moved back: only for nests that may
-    repeat points.
+    Where `size` does not divide the extent the last piece is moved back, or cut short by a bound
+    where points may not be repeated.
     """
     extent = chain.nest.extents[dim]
     if not 0 < size <= extent:
@@ -241,13 +241,14 @@ def tile(chain: Chain, dim: str, size: int) -> Chain:
     outer = chain.fresh(f"{dim}_o")
     start = Form.of(outer) * size
     levels: list[Level] = [*chain.levels, Loop(outer, -(-extent // size), ())]
-    if extent % size:
-        if not may_repeat(chain.nest):
-            raise InternalError(f"schedule: {size} does not divide {dim}={extent}")
+    cut = extent % size != 0 and not may_repeat(chain.nest)
+    if extent % size and not cut:
         origin = chain.fresh(f"{dim}_b")
         levels.append(Let(origin, start, 0, extent - size, ()))
         start = Form.of(origin)
     nest = _with_extent(substitute(chain.nest, {dim: start + dim}), dim, size)
+    if cut:
+        nest = replace(nest, bounds=(*nest.bounds, Bound(dim, (), (-start + extent,))))
     return replace(chain, levels=tuple(levels), nest=nest)
 
 
