@@ -69,6 +69,7 @@ class Places:
         self.lanes: Lanes = plan.lanes
         self.live: list[tuple[str, Guard]] = []  # conditions on a bounded dim, point by point
         self.pointers: dict[object, Value] = {}
+        self._patterns: dict[object, tuple[int, ...]] = {}
         self._terms: dict[Form, list[tuple[str | Quasi, int]]] = {}
 
     @abstractmethod
@@ -291,29 +292,27 @@ class Places:
         lanes = self.plan.width(access.dims, self.lanes)
         pointer = self.base_pointer(access)
         offset = access.const + sum(c * p.get(d, 0) for d, c in access.own)
-        pattern = [0] * lanes
-        if lanes > 1:
-            for d, c in access.own:
-                along = self.lanes.offsets.get(d)
-                if along is not None:
-                    pattern = [a + c * b for a, b in zip(pattern, along, strict=True)]
-        spot = Spot(0, tuple(pattern))
+        pattern = self._pattern(access) if lanes > 1 else (0,)
+        dtype = access.buffer.dtype
+        if not access.quasi and not access.dynamic:
+            return Place(pointer, dtype, offset, pattern, None, access.buffer.space)
+        spot = Spot(0, pattern)
         if access.quasi:
             more = self.spot(Form(access.quasi), p)
             spread = more.offsets * (lanes // len(more.offsets))
             summed = tuple(a + b for a, b in zip(pattern, spread, strict=True))
             spot = Spot(more.scalar, summed, more.vector)
         spot = self._with_dynamic(spot, access.dynamic, p)
-        element = memory_type(access.buffer.dtype)
-        pointer = self.fn.at(pointer, spot.scalar, element)
-        return Place(
-            pointer,
-            access.buffer.dtype,
-            offset,
-            spot.offsets,
-            self._narrowed(spot.vector, access),
-            access.buffer.space,
-        )
+        pointer = self.fn.at(pointer, spot.scalar, memory_type(dtype))
+        computed = self._narrowed(spot.vector, access)
+        return Place(pointer, dtype, offset, spot.offsets, computed, access.buffer.space)
+
+    def _pattern(self, access: Access) -> tuple[int, ...]:
+        key = (access.key, self.lanes is self.plan.end)
+        known = self._patterns.get(key)
+        if known is None:
+            known = self._patterns[key] = access.pattern(self.lanes)
+        return known
 
     def _narrowed(self, computed: Value | None, access: Access) -> Value | None:
         """Computed offsets as i32 where the buffer is small: gathers are faster then."""

@@ -80,6 +80,19 @@ class Access:
         """Accesses of one key share their pointers."""
         return (self.buffer.name, self.own, self.outer)
 
+    def pattern(self, lanes: Lanes) -> tuple[int, ...]:
+        """What the affine terms add in each lane."""
+        total = [0] * lanes.count
+        for d, c in self.own:
+            along = lanes.offsets.get(d)
+            if along is not None:
+                total = [a + c * b for a, b in zip(total, along, strict=True)]
+        return tuple(total)
+
+    def contiguous(self, lanes: Lanes) -> bool:
+        """Whether the affine terms go from lane to lane by one element."""
+        return self.pattern(lanes) == tuple(range(lanes.count))
+
 
 def default_schedule(nest: Nest) -> Schedule:
     """Plain loops in the order of the dims; folds that do not commute order their own."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from summand.codegen.cpu import memory
-from summand.codegen.cpu.lanes import Lanes, fold_lanes, gather_lanes, merge, transpose
+from summand.codegen.cpu.lanes import fold_lanes, gather_lanes, merge, transpose
 from summand.codegen.cpu.memory import ALL, Mask, Place
 from summand.codegen.cpu.ops import emit_fold_op, emit_op
 from summand.codegen.cpu.places import Places
@@ -71,6 +71,8 @@ class Values(Places):
         self.acc: dict[Key, list[Value]] = {}
         self.state: dict[Key, Value] = {}
         self.depth = self._depths()
+        self._before: dict[Ref, bool] = {}
+        self._tables: dict[tuple[str, ...], dict[tuple[int, ...], int]] = {}
 
     # ---- memory of what was evaluated
 
@@ -243,7 +245,7 @@ class Values(Places):
 
     def _load(self, r: Ref, instr: Load, p: Point) -> Value:
         access = self.plan.load_access(r)
-        if self.lanes is self.plan.end and self._better_before(access, p):
+        if self.lanes is self.plan.end and self._better_before(r, access):
             return self.relane(r, p)
         place = self.place(access, p)
         mask = self.access_mask(access, p, place)
@@ -259,24 +261,17 @@ class Values(Places):
         assert isinstance(known, Value)
         return known
 
-    def _better_before(self, access: Access, p: Point) -> bool:
+    def _better_before(self, r: Ref, access: Access) -> bool:
         """Whether elements are contiguous in the body's lanes but not in those of the end."""
-        end, body = self.plan.end, self.plan.lanes
-        assert end is not None
-        if access.quasi or access.dynamic or access.guards:
-            return False
-        if not access.dims & end.offsets.keys() or not access.dims & body.offsets.keys():
-            return False
-
-        def contiguous(lanes: Lanes) -> bool:
-            own = dict(access.own)
-            pattern = [
-                sum(own.get(d, 0) * along[k] for d, along in lanes.offsets.items())
-                for k in range(lanes.count)
-            ]
-            return pattern == list(range(lanes.count))
-
-        return contiguous(body) and not contiguous(end)
+        if r not in self._before:
+            end, body = self.plan.end, self.plan.lanes
+            assert end is not None
+            plain = not (access.quasi or access.dynamic or access.guards)
+            moved = access.dims & end.offsets.keys() and access.dims & body.offsets.keys()
+            self._before[r] = bool(
+                plain and moved and access.contiguous(body) and not access.contiguous(end)
+            )
+        return self._before[r]
 
     # ---- carries
 
@@ -474,42 +469,68 @@ class Values(Places):
 
         return restore
 
-    def _sources(self, r: Ref, p: Point) -> list[tuple[Point, int]]:
+    def _sources(self, r: Ref, p: Point) -> tuple[list[Point], list[int]]:
         """For each lane of the end, the point and the lane of the body that hold its element."""
         end, body = self.plan.end, self.plan.lanes
         assert end is not None
-        kept = self.plan.deps[r]
-        found: list[tuple[Point, int]] = []
+        kept = [d for d in body.volume if d in self.plan.deps[r]]
+        table = self._lane_table(tuple(kept))
+        points: list[Point] = []
+        picks: list[int] = []
         for lane in range(end.count):
-            at = {d: p.get(d, 0) for d in {*p, *end.offsets}}
+            at = dict(p)
             for d, along in end.offsets.items():
-                at[d] += along[lane]
-            inside = {d: at.get(d, 0) % n for d, n in body.volume.items() if d in kept}
-            for d, v in inside.items():
+                at[d] = at.get(d, 0) + along[lane]
+            inside = [at.get(d, 0) % body.volume[d] for d in kept]
+            for d, v in zip(kept, inside, strict=True):
                 at[d] = at.get(d, 0) - v
-            place = next(
-                k
-                for k in range(body.count)
-                if all(body.offsets[d][k] == v for d, v in inside.items())
-            )
-            found.append((at, place))
-        return found
+            points.append(at)
+            picks.append(table[tuple(inside)])
+        return points, picks
+
+    def _lane_table(self, dims: tuple[str, ...]) -> dict[tuple[int, ...], int]:
+        """The first lane of the body at each place along some of its dims."""
+        if dims not in self._tables:
+            offsets = [self.plan.lanes.offsets[d] for d in dims]
+            table: dict[tuple[int, ...], int] = {}
+            for lane in range(self.plan.lanes.count):
+                table.setdefault(tuple(o[lane] for o in offsets), lane)
+            self._tables[dims] = table
+        return self._tables[dims]
 
     def relane(self, r: Ref, p: Point) -> Value:
         """A load or a carried state, which the body's lanes hold, in the lanes of the end."""
-        sources = self._sources(r, p)
+        end, body = self.plan.end, self.plan.lanes
+        assert end is not None
+        kept = [d for d in body.volume if d in self.plan.deps[r]]
+        if end.offsets.keys() & set(kept):
+            points, picks = self._sources(r, p)
+            return self._moved(r, self._rows(r, points), picks)
+        # The same vectors serve all places inside the body's lanes: they are a transpose's rows.
+        inside = tuple(p.get(d, 0) % body.volume[d] for d in kept)
+        start = {**p, **{d: p.get(d, 0) - v for d, v in zip(kept, inside, strict=True)}}
+        key = ("rows", *self.key(r, start))
+        rows = self.memo.get(key)
+        if rows is None:
+            rows = self._rows(r, self._sources(r, start)[0])
+            self.remember(key, rows)
+        assert isinstance(rows, list)
+        return self._moved(r, rows, [self._lane_table(tuple(kept))[inside]] * end.count)
 
-        def at(q: Point) -> Value | None:
-            if any(q.get(d, 0) >= self.size.get(d, 1 << 62) for d in self.plan.deps[r]):
-                return None
-            if isinstance(self.plan.code[r], Carry):
-                return self.state.get(self.key(r, q))
-            return self.value(r, q)
-
+    def _rows(self, r: Ref, points: Sequence[Point]) -> list[Value | None]:
+        """A value in the body's lanes at several points; None where there is no such point."""
         restore = self.before()
-        rows = [at(q) for q, _ in sources]
+        dims = [d for d in self.plan.deps[r] if d in self.size]
+        rows: list[Value | None] = []
+        for q in points:
+            if any(q.get(d, 0) >= self.size[d] for d in dims):
+                rows.append(None)
+            elif isinstance(self.plan.code[r], Carry):
+                rows.append(self.state.get(self.key(r, q)))
+            else:
+                rows.append(self.value(r, q))
         restore()
-        return self._moved(r, rows, [k for _, k in sources])
+        return rows
 
     def _moved(self, r: Ref, rows: list[Value | None], picks: list[int]) -> Value:
         """Lane l of the result is lane picks[l] of rows[l]; transposes are shared between lanes."""
@@ -564,9 +585,9 @@ class Values(Places):
         assert end is not None
         if not self.plan.deps[r] & end.offsets.keys():
             return self._one_lane(r, p)
-        sources = self._sources(r, p)
+        points, picks = self._sources(r, p)
         restore = self.before()
-        rows = [self.merged(r, q) for q, _ in sources]
+        rows = [self.merged(r, q) for q in points]
         width = self.fold_width(r)
         reduced = self.plan.lanes.bits(frozenset(fold.dims)) if width > 1 else ()
         run = self.combine(fold.combine, self.component_types(fold))
@@ -578,7 +599,6 @@ class Values(Places):
         if reduced:
             rows = [v and fold_lanes(self.fn, v, width, reduced, run) for v in rows]
         restore()
-        picks = [k for _, k in sources]
         return [
             self._moved(a, [None if v is None else v[c] for v in rows], picks)
             for c, a in enumerate(fold.args)
