@@ -138,3 +138,12 @@ def test_independent_parameter_has_zeros_with_all_dims():
     program = vjp(b.finish([b.map("exp", x)]), (0, 1))
     out = run(program, [named(x, np.zeros(3)), named(y, np.zeros(2)), named(x, np.ones(3))])
     assert out[2].sizes == {"j": 2} and not out[2].array.any()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_slope_of_relu_at_zero_is_zero(swapped):
+    b = Builder()
+    x, zero = b.param(Type(f64)), b.constant(0.0, f64)
+    program = vjp(b.finish([b.map("max", *((zero, x) if swapped else (x, zero)))]), (0,))
+    out = run(program, [named(x, 0.0), named(x, 1.0)])
+    assert out[1].array == 0

@@ -5,7 +5,8 @@
 Each entry is a linear function of a tangent `x`. Multiplication by a number is its own transpose,
 so most entries serve forward and reverse mode alike; the few that are not (parts of complex
 numbers, conversions) are a pair. Complex cotangents follow JAX: the pairing is Re(Σ a·b), without
-conjugation. Where two arguments of `max` or `min` tie, the first is the selected one.
+conjugation. Where two arguments of `max` or `min` tie, the first is the selected one (a constant
+goes before a variable).
 """
 
 from __future__ import annotations
@@ -67,14 +68,19 @@ def _minus(s: Site, x: Var) -> Var:
     return s.map("neg", x)
 
 
-def _selects_first(test: str) -> tuple[Partial, Partial]:
-    """Derivatives of max ("ge") and min ("le"): the change goes to the selected argument."""
+def _selects_first(weak: str, strict: str) -> tuple[Partial, Partial]:
+    """Derivatives of max ("ge", "gt") and min: the change goes to the selected argument. Of equals
+    that is the first, but a constant before a variable: the slope of max(x, 0) at 0 is 0."""
+
+    def chosen(s: Site) -> Var:
+        fixed = s.constant_of(s.args[1]) is not None
+        return s.map(strict if fixed else weak, *s.args)
 
     def first(s: Site, x: Var) -> Var:
-        return s.map("where", s.map(test, *s.args), x, s.number(0, x))
+        return s.map("where", chosen(s), x, s.number(0, x))
 
     def second(s: Site, x: Var) -> Var:
-        return s.map("where", s.map(test, *s.args), s.number(0, x), x)
+        return s.map("where", chosen(s), s.number(0, x), x)
 
     return _both(first), _both(second)
 
@@ -268,8 +274,8 @@ DERIVATIVES: dict[str, tuple[Partial | None, ...]] = {
     "div": (_both(_div_first), Partial(_div_second, _times_quotient, _over_divisor)),
     "mod": (_both(_same), _both(_mod_second)),
     "pow": (_both(_pow_base), _both(_pow_exponent)),
-    "max": _selects_first("ge"),
-    "min": _selects_first("le"),
+    "max": _selects_first("ge", "gt"),
+    "min": _selects_first("le", "lt"),
     "atan2": (_atan2(1), _atan2(-1)),
     "neg": (_both(_minus),),
     "abs": (Partial(_abs_push, _abs_pull),),
