@@ -95,6 +95,9 @@ class Ready:
     plain: bool  # every leaf of the result is the program's result of the same number
 
 
+KEEP = 512  # structures of arguments that a function remembers; a lambda made anew is one each time
+
+
 @dataclass(slots=True)
 class Entry:
     """What one structure of arguments was traced to, and compiled to once that was needed."""
@@ -144,6 +147,8 @@ class Jit(Generic[P, R]):
         if entry is None:
             entry = Entry(trace_call(self.function, call))
             entry = self._entries.setdefault(call.key, entry)
+            if len(self._entries) > KEEP:
+                del self._entries[next(iter(self._entries))]
         self._last = entry.traced
         return entry
 

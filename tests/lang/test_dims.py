@@ -111,6 +111,15 @@ def test_rename_select_reverse_shift():
     same(a[k : np.int64(2)], ramp(3, 4)[:, 2], i)
 
 
+def test_a_sized_dim_reads_a_prefix():
+    a, head = sm.array(ramp(5), x), sm.Dim("head", 3)
+    same(a[x:head], ramp(5)[:3], head)
+    same(a[x : head + 2], ramp(5)[2:], head)
+    same(a[x : 2 * head], ramp(5)[::2], head)
+    with pytest.raises(IndexRangeError, match="reads x at 0 … 5"):
+        a[x : sm.Dim("head", 6)]
+
+
 def test_swap_and_diagonal():
     a = sm.array(ramp(3, 3), i, k)
     same(a[i:k, k:i], ramp(3, 3).T, i, k)

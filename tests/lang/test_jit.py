@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+import summand
 import summand as sm
 from summand.errors import ArgumentError, TraceError
 
@@ -103,6 +104,29 @@ def test_lazy_arguments_are_evaluated():
     x = of(1.0, 2.0) * 2
     np.testing.assert_allclose(sm.jit(lambda a: a + 1)(x).numpy(), [3, 5])
     assert x.value.buffer is not None
+
+
+def test_methods():
+    class Model:
+        def __init__(self, scale):
+            self.scale = scale
+
+        @sm.jit
+        def __call__(self, x):
+            return x * self.scale
+
+    one, two = Model(2.0), Model(of(3.0))
+    assert float(one(of(1.0))[i:0]) == 2.0
+    assert float(two(of(1.0))[i:0]) == 3.0
+
+
+def test_functions_made_anew_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(summand.api, "KEEP", 3)
+    f = sm.jit(lambda x, g: g(x))
+    for number in range(6):
+        found = f(of(1.0), lambda x, number=number: x + number)
+        assert float(found[i:0]) == 1.0 + number
+    assert len(f._entries) == 3
 
 
 def test_no_arguments():

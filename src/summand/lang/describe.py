@@ -116,7 +116,7 @@ def row(value: Sized, names: Names, at: Loc | None) -> Row:
 
 def source_row(loc: Loc | None) -> list[Row]:
     """The user's own line."""
-    return [(loc.text.removeprefix("return "), loc)] if loc else []
+    return [(loc.text.removeprefix("return ") or "(no source text)", loc)] if loc else []
 
 
 def message(what: str, rows: Sequence[Row], advice: str) -> str:
