@@ -1,7 +1,7 @@
 """Element types: their names, widths and NumPy storage, and which type results when two meet.
 
 Python numbers are weak: they take the type of the array they meet, as in JAX. 16-bit floats are
-stored narrow and computed in f32. bf16 has no NumPy type of its own, so it is stored as uint16 bits.
+stored narrow and computed in f32. bf16 has no NumPy type of its own; it is stored as uint16 bits.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
       w: f32{k=32, j=10}    model.py:13
       sm.sum[k](x * w)      model.py:20                <- the user's own line
     Slice one operand, or rename its k: w[k: k2].      <- what to do next
+
+What a user did wrong is a SummandError; a fault of the compiler is an InternalError.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class RecurrenceError(SummandError, ValueError):
 
 
 class DerivativeError(SummandError, TypeError):
-    """A derivative was asked for that does not exist: of an integer, through `while_loop` in reverse."""
+    """A derivative that does not exist: of an integer, or of `while_loop` in reverse."""
 
 
 class OutOfMemoryError(SummandError, MemoryError):

@@ -1,4 +1,4 @@
-"""What the compiler may assume of the machine it compiles for, and the switches of one compilation."""
+"""What the compiler may assume of the machine, and the switches of one compilation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A processor: all that scheduling and code generation ask about it. `runtime/machine.py` detects it.
+    """A processor: all that scheduling and code generation ask (`runtime/machine.py` detects it).
 
     Costs are in cycles of one core; bandwidth in bytes per cycle of one core.
     """

@@ -142,7 +142,7 @@ def test_results_that_do_not_fit():
         (),
         (Port(0, "float32", (1 << 30, 1 << 26), ("i", "j"), "scores"),),
     )
-    with pytest.raises(OutOfMemoryError, match="float32{i=1073741824,j=67108864}: 2.88e[+]08 GB"):
+    with pytest.raises(OutOfMemoryError, match=r"float32{i=1073741824,j=67108864}: 2.88e[+]08 GB"):
         Executable(huge).run([])
     with pytest.raises(MemoryError):
         Executable(huge).run([])

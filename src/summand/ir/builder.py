@@ -85,8 +85,8 @@ class Builder:
         return self.emit(Iota(dim), [Type.of(dtype, {dim: size})])[0]
 
     def map(self, fn: str, *args: Var, dtype: DType | None = None) -> Var:
-        """A scalar op over the union of dims. All args must already have the dtypes that the op wants
-        (see `convert`); `dtype` is needed for "convert" only."""
+        """A scalar op over the union of dims. All args must have the dtypes that the op wants (see
+        `convert`); `dtype` is needed for "convert" only."""
         sizes: dict[str, int] = {}
         for a in args:
             for d, n in a.type.dims:
@@ -186,7 +186,7 @@ class Builder:
         return self.map("add", total, self.constant(form.const, dtype)) if form.const else total
 
     def expand(self, a: Var, sizes: Mapping[str, int]) -> Var:
-        """`a` with further dims, along which it is constant (adds 0·iota through `where`-free maps)."""
+        """`a` with further dims, along which it is constant."""
         missing = {d: n for d, n in sizes.items() if d not in a.type.names}
         for d, n in missing.items():
             everywhere = self.map("eq", self.iota(d, n), self.iota(d, n))

@@ -89,7 +89,7 @@ class Var:
 class Monoid:
     """An associative combine with identity, over tuples of `arity` components.
 
-    `combine` is a program of scalars (no dims): 2*arity parameters (left then right), arity results.
+    `combine` is a program of scalars (no dims): 2*arity parameters (left, right), arity results.
     It is None for the named ones, whose scalar op `name` says: sum, prod, max, min, any, all.
     """
 
@@ -147,7 +147,7 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Reduce:
-    """Fold `dims` away. One argument and one result per component of the monoid, all of one shape."""
+    """Fold `dims` away. One argument and one result for each component, all of one shape."""
 
     monoid: Monoid
     dims: tuple[str, ...]
@@ -173,9 +173,9 @@ class Reindex:
 class ReduceAt:
     """out[…, d: index_d(p)] ⊕= arg[p, …] folded over `dims`; the transpose of `Reindex`.
 
-    `index` gives each new dim of the result its place. What falls outside is dropped in mode "fill",
-    put at the nearest place in "clip", an error in "raise". Places that nothing reaches hold the
-    identity. Folded in the order of `dims` (first is outermost), so the result is deterministic.
+    `index` gives each new dim of the result its place. What falls outside is dropped in mode
+    "fill", put at the nearest place in "clip", an error in "raise". Places that nothing reaches
+    hold the identity. Folded in the order of `dims` (first is outermost): deterministic.
     """
 
     monoid: Monoid
@@ -267,7 +267,7 @@ class Recur:
       one for each of `captured` (the slice at p, for each of the `over` dims that it has),
       one i32 scalar for each dim of `over` (the position p itself).
     Its results are the new states, without the `over` dims. The equation's results are the states
-    with the `over` dims. `inits` has one value for each read: the value at p (its `over` dims, where
+    with them. `inits` has one value for each read: the value at p (its `over` dims, where
     it has any, are p's) that is used where p - shift is out of range.
     `keep` says what of each state is read outside: "all", the "last" position only, "none". The
     result of a state that is not kept whole lacks the `over` dims; it is the state at the last p.
@@ -305,7 +305,7 @@ class While:
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """Ascending stable sort along a dim, NaN last. Results: sorted values, and their positions (i32)."""
+    """Ascending stable sort along a dim, NaN last. Results: sorted values, positions (i32)."""
 
     arg: Var
     dim: str
@@ -332,7 +332,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A program with a derivative of the user's own (`custom_vjp`), or one to recompute (`checkpoint`).
+    """A program with a derivative of the user's own (`custom_vjp`), or to recompute (`checkpoint`).
 
     `primal` maps args to results. `forward` maps args to results and residuals; `backward` maps
     residuals and the results' cotangents to the args' cotangents. Without them (checkpoint), the
