@@ -13,6 +13,7 @@ pass runs, so a warm start costs no more than that text and the loading of machi
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 import threading
@@ -150,16 +151,24 @@ def _raising(program: Program) -> Iterator[Loc | None]:
 
 @dataclass(slots=True)
 class Log:
-    """What each stage did: its seconds, whether it changed the program; texts of those wanted."""
+    """What each stage did: its seconds, whether it left the program as it was; wanted texts."""
 
     wanted: frozenset[str] = frozenset()
     printed: frozenset[str] = frozenset()
     rows: list[tuple[str, float, bool]] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
 
-    def stage(self, name: str, began: float, changed: bool, text: Callable[[], str]) -> None:
-        """Note that a stage has ended."""
-        self.rows.append((name, time.perf_counter() - began, changed))
+    def stage(
+        self,
+        name: str,
+        began: float,
+        unchanged: Callable[[], bool],
+        text: Callable[[], str],
+    ) -> None:
+        """Note that a stage has ended. What only the log shows is found out only for the log."""
+        seconds = time.perf_counter() - began
+        logged = "log" in self.wanted or "log" in self.printed
+        self.rows.append((name, seconds, logged and unchanged()))
         if name in self.wanted or name in self.printed:
             self.texts[name] = text()
         if name in self.printed:
@@ -168,11 +177,16 @@ class Log:
     def text(self) -> str:
         """The log for people: milliseconds, stage, and whether it left everything as it was."""
         lines = [
-            f"{seconds * 1e3:9.2f} ms  {name}{'' if changed else ' (unchanged)'}"
-            for name, seconds, changed in self.rows
+            f"{seconds * 1e3:9.2f} ms  {name}{' (unchanged)' if unchanged else ''}"
+            for name, seconds, unchanged in self.rows
         ]
         total = sum(seconds for _, seconds, _ in self.rows)
         return "\n".join([*lines, f"{total * 1e3:9.2f} ms  total"])
+
+
+def _never() -> bool:
+    """Stages that are no rewrite make something else of what they get."""
+    return False
 
 
 # ---- the stages
@@ -181,13 +195,14 @@ class Log:
 def rewrite(request: Request, log: Log) -> Program:
     """Run all passes."""
     program = request.program
-    log.stage("traced", time.perf_counter(), True, lambda: program_text(program))
+    log.stage("traced", time.perf_counter(), _never, lambda: program_text(program))
     if request.options.verify:
         _verified("traced", program)
     for step in PASSES:
         began = time.perf_counter()
         before, program = program, step.run(program)
-        log.stage(step.name, began, program != before, functools.partial(program_text, program))
+        same = functools.partial(operator.eq, before, program)
+        log.stage(step.name, began, same, functools.partial(program_text, program))
         if request.options.verify:
             _verified(step.name, program)
     return program
@@ -197,7 +212,7 @@ def check(request: Request, program: Program, log: Log) -> tuple[Program, tuple[
     """Add hidden results that tell whether gathered indices were in range."""
     began = time.perf_counter()
     checked, checks = insert_checks(program)
-    log.stage("checks", began, checked != program, lambda: program_text(checked))
+    log.stage("checks", began, lambda: checked == program, lambda: program_text(checked))
     if request.options.verify:
         _verified("checks", checked)
     return checked, checks
@@ -207,7 +222,7 @@ def plan(request: Request, program: Program, log: Log) -> Plan:
     """Cut the program into kernels."""
     began = time.perf_counter()
     fused = fuse(program, request.target, request.options)
-    log.stage("fused", began, True, lambda: plan_text(fused))
+    log.stage("fused", began, _never, lambda: plan_text(fused))
     return fused
 
 
@@ -220,7 +235,7 @@ def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log:
     module = lower_plan(fused, params, results, request.target, request.options)
     found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
     module = replace(module, checks=tuple(found))
-    log.stage("loops", began, True, lambda: loops_text(module))
+    log.stage("loops", began, _never, lambda: loops_text(module))
     if request.options.verify:
         verify_module(module)
     return module
@@ -234,10 +249,10 @@ def generate(request: Request, module: Module, log: Log) -> list[bytes]:
         for part in _parts(module):
             texts.append(emit(part, request.target))
             objects.add(texts[-1])
-        log.stage("llvm", began, True, lambda: "\n".join(texts))
+        log.stage("llvm", began, _never, lambda: "\n".join(texts))
         began = time.perf_counter()
         files = objects.files()
-    log.stage("assembly", began, True, lambda: _assembly(texts, request.target))
+    log.stage("assembly", began, _never, lambda: _assembly(texts, request.target))
     return files
 
 
@@ -354,8 +369,16 @@ def forget() -> None:
 KEEP = 256  # executables in memory; those that a caller holds live on without
 _LOADED: OrderedDict[tuple[str, Path], Executable] = OrderedDict()
 _LOCK = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """A thread that held the lock is not in the child of a fork."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: globals().update(_LOCK=threading.Lock()))
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _from_disk(key: str) -> Executable | None:
