@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from summand.errors import InternalError, Loc, TraceError
-from summand.ir.nodes import Eqn, Op, Program, Var, operands, with_operands
+from summand.ir.nodes import Constant, Eqn, Op, Program, Table, Var, operands, with_operands
 from summand.lang import keys
 from summand.lang.describe import message, name_of, source_row
 from summand.lang.graph import Buffer, Node, Sized, emit
@@ -183,18 +183,30 @@ def _emitted(
     results: Sequence[Sized], inputs: Sequence[Sized], order: Sequence[Node], inside: set[int]
 ) -> Extracted:
     captured: list[Sized] = []
+    numbers: dict[Value, Constant] = {}  # repeated inside: a derivative is simpler if it sees them
     params = [Var(n, value.type) for n, value in enumerate(inputs)]
     env = {(v.node.serial, v.out): p for v, p in zip(inputs, params, strict=True)}
     wanted = [a for n in order if n.serial in inside for a in n.args] + list(results)
     for value in wanted:
         key = (value.node.serial, value.out)
         outside = value.node.serial not in inside or _concrete(value)
-        if key not in env and outside:
+        if key in env or not outside:
+            continue
+        op = value.node.op
+        if isinstance(op, Constant) and not isinstance(op.value, Table):
+            numbers[key] = op
+        else:
             env[key] = Var(len(params) + len(captured), value.type)
             captured.append(value)
     program_params = (*params, *(env[(c.node.serial, c.out)] for c in captured))
     number = len(program_params)
     eqns: list[Eqn] = []
+    for value in wanted:
+        key = (value.node.serial, value.out)
+        if key in numbers and key not in env:
+            env[key] = Var(number, value.type)
+            eqns.append(Eqn((env[key],), numbers[key], value.node.loc))
+            number += 1
     for node in order:
         if node.serial not in inside or node.op is None:
             continue
