@@ -26,7 +26,6 @@ from summand.ir.nodes import (
     Reindex,
     Table,
     Var,
-    operands,
 )
 from summand.options import Target
 from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
@@ -62,7 +61,7 @@ class _Choice:
         self.program = program
         self.target = target
         self.wanted = frozenset(program.results)
-        self.used = {v for eqn in program.eqns for v in operands(eqn.op)}
+        self.used = {v for eqn in program.eqns for v in inputs(eqn)}
         self.hard: set[Var] = set()
         self.soft: set[Var] = set()
         self.price: dict[Var, float] = {}

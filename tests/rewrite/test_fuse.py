@@ -1,0 +1,143 @@
+"""What fusion decides for kernels that everybody knows, and that it decides it fast."""
+
+import time
+
+from summand import dtypes as dt
+from summand.ir.builder import Builder
+from summand.ir.nodes import SUM
+from summand.options import Options, Target
+from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.fuse import fuse
+from summand.rewrite.plan import Cluster, Graph
+from summand.rewrite.tiling import choose_tiles
+from tests.lower.cases import attention, layer_norm, routing, scan, softmax, two_layers, value
+
+TARGET = Target("x86_64", "generic", "")
+
+
+def plan(program):
+    return fuse(program, TARGET, Options())
+
+
+def clusters(program):
+    return [i for i in plan(program).items if isinstance(i, Cluster)]
+
+
+def only(program):
+    (cluster,) = clusters(program)
+    return cluster
+
+
+def shared(cluster):
+    return {d for d, _ in cluster.shared}
+
+
+def test_softmax_is_one_kernel_of_three_nests():
+    cluster = only(softmax(4096, 4096, "j"))
+    assert shared(cluster) == {"i"}
+    assert [len(s.roots) for s in cluster.stages] == [1, 2, 1]  # max; exp and its sum; quotient
+    assert len(cluster.scratch) == 3
+
+
+def test_softmax_over_the_other_dim_tiles_whole_lines():
+    program = softmax(4096, 4096, "i")
+    found = plan(program)
+    (cluster,) = found.items
+    assert shared(cluster) == {"j"}
+    (x,) = program.params
+    orders = {v: ("i", "j") for v in (x, *cluster.roots) if len(v.type.dims) == 2}
+    graph = Graph.of(found.program)
+    (tile,) = choose_tiles(graph, cluster, frozenset(orders), orders, TARGET)
+    assert tile.dim == "j"
+    assert 32 <= tile.tile <= 64
+    assert tile.steps >= 4 * TARGET.threads
+
+
+def test_layer_norm_is_one_kernel():
+    cluster = only(layer_norm(8192, 1024))
+    assert shared(cluster) == {"i"}
+    assert len(cluster.stages) == 3
+
+
+def test_scores_of_attention_never_reach_memory():
+    cluster = only(attention(2, 8, 512, 64))
+    assert shared(cluster) == {"b", "h", "t"}
+    stored = [v for v in cluster.roots if v not in cluster.scratch]
+    assert [v.type.names for v in stored] == [frozenset({"b", "h", "t", "d"})]
+
+
+def test_routing_is_one_kernel():
+    cluster = only(drop_unused(routing(144, 144, 16)))
+    assert shared(cluster) == {"n"}
+    assert len(cluster.stages) > 10
+
+
+def test_products_of_large_matrices_keep_their_own_tiling():
+    found = clusters(two_layers(1024, 1024, 1024, 1024))
+    assert len(found) == 2
+    assert all(len(c.stages) == 1 for c in found)
+
+
+def test_a_map_of_a_sum_is_computed_in_the_nest_of_the_sum():
+    b = Builder()
+    x, w, bias = value(b, i=64, k=64), value(b, k=64, j=64), value(b, j=64)
+    y = b.map("add", b.reduce(SUM, ["k"], b.map("mul", x, w))[0], bias)
+    program = b.finish([b.map("tanh", y)])
+    cluster = only(program)
+    assert [s.roots for s in cluster.stages] == [program.results]
+
+
+def test_what_a_product_reads_often_is_computed_once():
+    b = Builder()
+    x, w = value(b, i=512, k=512), value(b, k=512, j=512)
+    e = b.map("exp", x)
+    found = clusters(b.finish(b.reduce(SUM, ["k"], b.map("mul", e, w))))
+    assert any(e in c.roots for c in found)
+
+
+def test_a_cheap_value_of_two_readers_is_computed_twice():
+    b = Builder()
+    x = value(b, i=1 << 20)
+    y = b.map("add", x, b.constant(1.0, dt.f32))
+    program = b.finish([b.map("exp", y), b.map("sin", y)])
+    assert all(y not in c.roots for c in clusters(program))
+
+
+def test_small_sums_run_inside_large_ones():
+    b = Builder()
+    x, y, w = value(b, i=4096, d=3), value(b, j=4096, d=3), value(b, j=4096)
+    off = b.map("sub", x, y)
+    far = b.reduce(SUM, ["d"], b.map("mul", off, off))[0]
+    near = b.map("mul", b.map("exp", b.map("neg", far)), w)
+    cluster = only(b.finish(b.reduce(SUM, ["j"], near)))
+    assert len(cluster.stages) == 1
+
+
+def test_states_that_only_a_sum_reads_stay_in_registers():
+    program = scan(2, 256, 16, 1024)
+    cluster = only(program)
+    (stage,) = [s for s in cluster.stages if s.carried is not None]
+    assert stage.roots == program.results
+    assert not any("s" in v.type.names and "t" in v.type.names for v in cluster.roots)
+
+
+def test_fusion_off_gives_every_value_its_kernel():
+    found = fuse(softmax(64, 64, "j"), TARGET, Options(fuse=False))
+    assert all(len(c.stages) == 1 for c in found.items)
+    assert len(found.items) > 1
+
+
+def test_a_long_program_is_fused_fast():
+    b = Builder()
+    x = value(b, n=64, i=32)
+    for _ in range(150):
+        w = value(b, i=32, k=32)
+        y = b.map("tanh", b.reduce(SUM, ["i"], b.map("mul", x, w))[0])
+        z = b.map("add", b.rename(y, {"k": "i"}), x)
+        mean = b.map("mul", b.reduce(SUM, ["i"], z)[0], b.constant(1 / 32, dt.f32))
+        x = b.map("mul", b.map("sub", z, mean), b.constant(0.5, dt.f32))
+    program = b.finish([x])
+    assert len(program.eqns) > 1300
+    began = time.process_time()
+    plan(program)
+    assert time.process_time() - began < 2.0

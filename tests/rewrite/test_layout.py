@@ -1,0 +1,58 @@
+"""Orders of dims in memory: what the user gave stays, the rest serves its nests."""
+
+from summand.ir.builder import Builder
+from summand.ir.index import Form
+from summand.ir.nodes import SUM
+from summand.options import Options, Target
+from summand.rewrite.fuse import fuse
+from summand.rewrite.layout import choose_orders
+from tests.lower.cases import attention, routing, softmax, value
+
+TARGET = Target("x86_64", "generic", "")
+
+
+def orders_of(program, params):
+    """Orders of all values, in parameters' orders by position."""
+    plan = fuse(program, TARGET, Options())
+    fixed = dict(zip(plan.program.params, params, strict=True))
+    values = [v for item in plan.items for v in item.roots]
+    return choose_orders(plan.items, fixed, values)
+
+
+def test_parameters_keep_their_order():
+    program = softmax(64, 64, "j")
+    (x,) = program.params
+    assert orders_of(program, [("j", "i")])[x] == ("j", "i")
+
+
+def test_everything_in_a_softmax_walks_memory_as_its_parameter_does():
+    for order in (("i", "j"), ("j", "i")):
+        for over in "ij":
+            orders = orders_of(softmax(4096, 4096, over), [order])
+            assert {o[-1] for o in orders.values() if len(o) == 2} == {order[-1]}
+
+
+def test_scores_have_queries_innermost():
+    bhtd = ("b", "h", "t", "d")
+    orders = orders_of(attention(2, 8, 512, 64), [bhtd, bhtd, bhtd, ("h", "m")])
+    scores = [o for v, o in orders.items() if v.type.names == {"b", "h", "t", "u"}]
+    assert scores
+    assert all(o[-1] == "t" for o in scores)
+
+
+def test_values_over_the_same_dims_agree():
+    params = [("n", "I", "i", "k"), ("I", "J", "k", "j"), ("n", "I")]
+    orders = orders_of(routing(48, 72, 8), params)
+    every = [o for v, o in orders.items() if len(v.type.dims) == 5]
+    assert len(set(every)) <= 1
+    pairs = [o for v, o in orders.items() if v.type.names == {"n", "I", "J"}]
+    assert len(set(pairs)) == 1
+
+
+def test_windows_slide_along_outer_dims():
+    b = Builder()
+    x, w = value(b, n=8, x=32, c=32), value(b, k=3, c=32, o=32)
+    wide = b.reindex(x, {"x": Form.of("x") + "k"}, {"x": 30, "k": 3})
+    y = b.reduce(SUM, ["c", "k"], b.map("mul", wide, w))[0]
+    orders = orders_of(b.finish([y]), [("n", "x", "c"), ("k", "c", "o")])
+    assert orders[y][-1] == "o"
