@@ -63,7 +63,9 @@ def test_reductions_over_nothing(name):
     assert none.shape == (0,)
 
 
-@pytest.mark.parametrize("reduce", [sm.max, sm.min, sm.argmax, sm.argmin], ids=str)
+@pytest.mark.parametrize(
+    "reduce", [sm.max, sm.min, sm.argmax, sm.argmin], ids=["max", "min", "argmax", "argmin"]
+)
 def test_extremes_over_nothing_are_errors(reduce):
     with pytest.raises(DimError, match="k"):
         reduce[k](floats(BY_NONE, i, k))
