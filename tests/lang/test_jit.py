@@ -54,6 +54,17 @@ def test_floats_are_traced_and_integers_are_constants():
     assert len(calls) == 3
 
 
+def test_numpys_numbers_are_traced_with_their_types():
+    f, calls = counted(lambda x, rate: x * rate)
+    for rate in (np.float32(0.5), np.float32(0.25), np.array(0.5, np.float32)):
+        assert f(of(1.0, dtype="f16"), rate).dtype is sm.f32
+    assert len(calls) == 1
+    f(of(1.0), np.complex64(1j))
+    f(of(1.0), np.complex64(2j))
+    assert len(calls) == 2
+    assert float(f(of(1.0), np.int64(3))[i:0]) == 3.0
+
+
 def test_constants_of_many_kinds():
     f, calls = counted(lambda x, mode, over, flag: sm.sum[over](x) if mode == "sum" and flag else x)
     assert float(f(of(1.0, 2.0), "sum", i, True)) == 3.0

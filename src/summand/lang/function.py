@@ -18,8 +18,10 @@ from summand.errors import ArgumentError
 from summand.ir.nodes import Program, Type
 from summand.lang import trace
 from summand.lang.array import Array, Index, is_array, not_an_array, wrap
+from summand.lang.data import to_storage
 from summand.lang.describe import message, source_row
 from summand.lang.graph import Buffer, Sized, placeholder, placeholder_for, serial_now
+from summand.lang.graph import leaf as data_leaf
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, unflatten_call
 from summand.lang.rename import canonical
@@ -64,12 +66,22 @@ def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
             narrow = isinstance(leaf, float)
             buffer = Buffer(np.array(leaf, np.float64 if narrow else np.complex128), ())
             parts.append("float" if narrow else "complex")
+        elif isinstance(leaf, (np.inexact, np.ndarray)) and leaf.ndim == 0:
+            leaves[number] = array = Array(_scalar(leaf))
+            buffer = _prepared(array, leaves)
+            parts.append(buffer.tag)
         else:
             parts.append(_static(leaf))
             continue
         buffers.append(buffer)
         dynamic.append(number)
     return Call(leaves, tree, (tree, tuple(parts)), buffers, dynamic)
+
+
+def _scalar(x: np.inexact | np.ndarray) -> Sized:
+    """A NumPy number, which is an array without dims and keeps its type."""
+    stored, dtype = to_storage(np.asarray(x), None, copy=True)
+    return data_leaf(stored, (), dtype)
 
 
 def _prepared(leaf: Array, leaves: Sequence[object]) -> Buffer:
