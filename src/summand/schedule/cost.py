@@ -20,7 +20,6 @@ from summand.schedule.accesses import Access, Facts, address_refs, operands
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
-HORIZONTAL = 9.0  # to add up the lanes of one vector
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
@@ -234,12 +233,12 @@ def build_model(
     target: Target,
     packed: frozenset[int] = frozenset(),
     turned: frozenset[int] = frozenset(),
-    merged: bool = False,
+    merged: int = 0,
 ) -> Model:
     """Count what every value of the nest costs, with these lanes.
 
-    `packed` loads are contiguous, `turned` ones transposed in registers; `merged`: folded lanes are
-    added up for a whole block at once.
+    `packed` loads are contiguous, `turned` ones transposed in registers; `merged`: so many vectors
+    are folded together into one, lane by lane.
     """
     counter = _Counter(facts, tuple(lanes), unrolled, tuple(tileable), target, packed)
     counter.turned, counter.merged = turned, merged
@@ -261,7 +260,7 @@ class _Counter:
         self.facts, self.lanes, self.unrolled, self.tileable = facts, lanes, unrolled, tileable
         self.target, self.packed = target, packed
         self.turned: frozenset[int] = frozenset()
-        self.merged = False
+        self.merged = 0
         self.readers = readers_of(facts)
         self.width = math.prod(p.count for p in lanes)
         self.lane_dims = frozenset(p.dim for p in lanes)
@@ -345,9 +344,13 @@ class _Counter:
                     group.hoisted += repeat
 
     def _horizontal(self, fold: Fold) -> float:
-        if not self.lane_dims & frozenset(fold.dims):
+        """Cycles to fold the lanes of one vector."""
+        folded = math.prod(p.count for p in self.lanes if p.dim in fold.dims)
+        if folded <= 1:
             return 0.0
-        return MERGED if self.merged else HORIZONTAL
+        if self.merged and folded == self.width:
+            return MERGED
+        return 2.0 * math.log2(folded) + 1
 
     def _lines(self, group: Group, deps: frozenset[str], lines: float) -> None:
         if deps & self.looped:
@@ -390,7 +393,7 @@ class _Counter:
         group, repeat = self.group(deps)
         kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
-        cycles /= self.width if self.merged else 1
+        cycles /= max(1, self.merged)
         self._lines(
             group, deps, code_lines(kind, self.width) * (2 if access.combines else 1) * repeat
         )

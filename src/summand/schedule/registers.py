@@ -143,10 +143,26 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
         merges = bool(end_candidates(facts, limits, (Piece(dim, width),), width))
         if facts.extents[dim] >= (width if merges or facts.carried else FEWEST_LANES * width // 16):
             best.append((Piece(dim, width),))
+        best += _mixed_lanes(facts, dim, free, width)
     if not best:
         for dim in _reducible_lanes(facts, limits):
             best.append((Piece(dim, width),))
     return best
+
+
+def _mixed_lanes(
+    facts: Facts, dim: str, free: Sequence[str], width: int
+) -> list[tuple[Piece, ...]]:
+    """A short reduced dim with the kept one next to it in memory: two rows of 8 at a time."""
+    extent = facts.extents[dim]
+    if not 1 < extent < width or extent & (extent - 1):
+        return []
+    found: dict[tuple[Piece, ...], None] = {}
+    for load in facts.loads:
+        for other in free:
+            if load.stride(dim) == 1 and load.stride(other) == extent:
+                found[(Piece(other, width // extent), Piece(dim, extent))] = None
+    return list(found)
 
 
 def _reducible_lanes(facts: Facts, limits: Limits) -> list[str]:
@@ -274,19 +290,20 @@ def end_candidates(facts: Facts, limits: Limits, lanes: Sequence[Piece], width: 
 
     Reduced lanes are merged into them; in a map the loaded vectors are transposed.
     """
-    if len(lanes) != 1 or facts.carried or limits.single or len(facts.stores) == 0:
+    if facts.carried or limits.single or len(facts.stores) == 0:
         return []
-    dim = lanes[0].dim
+    dim = lanes[-1].dim
+    others = [p.dim for p in lanes[:-1]]
     is_map = not facts.reduced
-    if not is_map and dim not in facts.reduced:
+    if (others and is_map) or len(others) > 1 or (not is_map and dim not in facts.reduced):
         return []
     if is_map and not any(a.stride(dim) == 1 and dim not in a.loose for a in facts.loads):
         return []
     out = []
-    for end in facts.kept:
+    for end in others or facts.kept:
         if end == dim or end in facts.ordered or facts.extents[end] < width:
             continue
-        if facts.extents[end] % width and not is_map:
+        if facts.extents[end] % width and not is_map and not others:
             continue
         whole = all(s.stride(end) == 1 and end not in s.loose for s in facts.stores)
         if whole and not any(s.combines for s in facts.stores):
@@ -355,8 +372,8 @@ def _with_end(
     target: Target,
 ) -> Choice:
     """A square tile whose lanes change before it is stored: `width` vectors along the end's dim."""
-    (piece,) = lanes
-    width = piece.count
+    piece = lanes[-1]
+    width = math.prod(p.count for p in lanes)
     merged = piece.dim in facts.reduced
     inside = lanes if merged else (Piece(end, width),)
     rows = end if merged else piece.dim
@@ -365,22 +382,25 @@ def _with_end(
         for a in facts.loads
         if not merged and a.stride(piece.dim) == 1 and a.stride(end) != 1 and not a.loose
     )
-    model = build_model(facts, inside, unrolled, (rows,), target, turned=turned, merged=merged)
-    one = score(model, [width], target)
+    vectors = piece.count if merged else width
+    model = build_model(
+        facts, inside, unrolled, (rows,), target, turned=turned, merged=vectors if merged else 0
+    )
+    one = score(model, [vectors], target)
     number = math.prod(facts.extents[d] for d in facts.kept if d not in (end, piece.dim))
     number *= -(-facts.extents[end] // width)
     if not merged:
         number *= -(-facts.extents[piece.dim] // width)
     return Choice(
         lanes,
-        (Piece(end, width),),
+        (Piece(end, vectors),),
         unrolled,
         number * one.cycles,
         limits.cost(number * one.cycles, one.lines),
         1,
-        width,
+        vectors,
         (),
-        {piece.dim: width, end: width},
+        {piece.dim: piece.count, end: width},
         one.step_lines,
         (Piece(end, width),),
     )
