@@ -388,8 +388,8 @@ class NestWriter(States):
         dims = frozenset[str]().union(*(self.plan.point_dims(s) for s in sinks))
         for turn, points in enumerate(self.plan.block_points(self.size, dims)):
             self._prefetch(sinks, points)
-            for sink in sinks:
-                for p in points:
+            for p in points:  # all sinks at one point: what they share need not live long
+                for sink in sinks:
                     self._run_at(sink, p, turn, done)
 
     def _run_at(self, sink: Sink, p: Point, turn: int, done: set[Key]) -> None:
