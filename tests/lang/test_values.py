@@ -274,6 +274,8 @@ def test_printing():
     assert repr(sm.array(np.eye(2), i, k)) == "Array f64{i=2, k=2}\n[[1. 0.]\n [0. 1.]]"
     assert repr(sm.array(2.5)) == "Array f32{} 2.5"
     assert repr(i >= k) == "Array bool{i=?, k=?}, sizes not known yet"
+    conflict = of([1.0]) + of([1.0, 2.0])
+    assert repr(conflict) == "Array f64{i=?}: elementwise operation, but i has two sizes"
     shown = []
     sm.jit(lambda x: shown.append(repr(x + 1)) or x)(of([1.0]))
     assert shown == ["Array f64{i=1}, traced"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from summand.dtypes import DType
 from summand.errors import Loc, layout
-from summand.ir.index import Form, Quasi
+from summand.ir.index import Form
 from summand.ir.nodes import Constant, Map, Op, Table
 from summand.lang import keys
 from summand.lang.graph import Sized
@@ -122,8 +122,3 @@ def source_row(loc: Loc | None) -> list[Row]:
 def message(what: str, rows: Sequence[Row], advice: str) -> str:
     """Lay a message out, each row once."""
     return layout(what, list(dict.fromkeys(rows)), advice)
-
-
-def atoms(form: Form) -> Iterable[Quasi]:
-    """The `//` and `%` of a form."""
-    return (a for a, _ in form.terms if isinstance(a, Quasi))

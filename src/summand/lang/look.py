@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from summand.dtypes import DType
-from summand.errors import DimError
+from summand.errors import DimError, IndexRangeError
 from summand.lang.data import from_storage
 from summand.lang.describe import Names, message, sizes_in_order, source_row
 from summand.lang.graph import Buffer, Sized
@@ -76,7 +76,10 @@ def shown(value: Value) -> str:
     """The text of an array: type, then numbers where they are to be had."""
     names = Names(value.dims)
     if isinstance(value, Unsized):
-        known = sizes_of(value, "repr", here())
+        try:
+            known = sizes_of(value, "elementwise operation", value.loc)
+        except (DimError, IndexRangeError) as error:  # a debugger prints what cannot be computed
+            return f"Array {names.type(value.dtype, [(d, None) for d in value.dims])}: {str(error).splitlines()[0]}"
         if any(d not in known for d in value.dims):
             sizes = [(d, known.get(d)) for d in value.dims]
             return f"Array {names.type(value.dtype, sizes)}, sizes not known yet"

@@ -55,11 +55,6 @@ class Unsized:
 Value = Sized | Unsized
 
 
-def dims_of(value: Value) -> tuple[str, ...]:
-    """All dims, sized or not."""
-    return value.dims
-
-
 def known_of(value: Value) -> tuple[Known, ...]:
     """What a value says about the sizes of its dims."""
     return bare_uses(value) if isinstance(value, Sized) else value.known
