@@ -12,6 +12,7 @@ from summand.ir.named import Named
 from summand.ir.nodes import Group, Map, RandomBits, Sort, TopK, Type
 from summand.ir.verify import verify
 from summand.rewrite.expand import expand
+from summand.rewrite.select import is_selection
 
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf])
 
@@ -37,6 +38,32 @@ def test_order_of_nan_and_ties(values, descending, data):
         *b.emit(TopK(x, "i", "q"), top),
     ]
     assert_same(b.finish(outs), Named(np.array(values, np.float32), ("i",)))
+
+
+@given(st.lists(floats, min_size=8, max_size=40), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_few_greatest(values, data):
+    """Few of many are selected one after the other; NaN comes last, ties by position."""
+    n = len(values)
+    k = data.draw(st.integers(1, (n - 1) // 6))
+    assert is_selection(k, n)
+    b = Builder()
+    x = b.param(Type.of(dt.f32, {"b": 2, "i": n}))
+    outs = b.emit(TopK(x, "i", "q"), [Type.of(t, {"b": 2, "q": k}) for t in (dt.f32, dt.i32)])
+    rows = np.array([values, values[::-1]], np.float32)
+    assert_same(b.finish(outs), Named(rows, ("b", "i")))
+
+
+@pytest.mark.parametrize("dtype", [dt.i8, dt.u32, dt.bool_, dt.bf16], ids=str)
+def test_the_few_greatest_of_other_types(dtype):
+    b = Builder()
+    x = b.param(Type.of(dtype, {"i": 30}))
+    outs = b.emit(TopK(x, "i", "q"), [Type.of(t, {"q": 4}) for t in (dtype, dt.i32)])
+    values = np.arange(30) * 7 % 5
+    if dtype is dt.i8:
+        values[:] = -128
+        values[3] = 127
+    assert_same(b.finish(outs), Named(values.astype(dtype.numpy), ("i",)))
 
 
 def test_sorting_follows_numpy():

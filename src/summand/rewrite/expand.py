@@ -2,7 +2,8 @@
 
     random_bits %key (i, j)   ->   Threefry's rounds on u32, counter = 4*i + j
     sort %0 i                 ->   rank[i] = Σ_j (a_j before a_i);  p[rank[i]] = i;  a at p
-    top_k %0 i q              ->   the same, and only ranks below the size of q are placed
+    top_k %0 i q              ->   the same, and only ranks below the size of q are placed;
+                                   of few, the greatest one after the other: see `select`
     group %0 9 a              ->   the same for the order; offsets[a] = Σ_i (index_i < a)
     pow %0 3                  ->   (%0 * %0) * %0
 
@@ -31,6 +32,7 @@ from summand.ir.nodes import (
     Var,
 )
 from summand.rewrite.rebuild import Rebuild, inside
+from summand.rewrite.select import is_selection, select
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -125,6 +127,8 @@ class _Expander(Rebuild):
 
     def top_k(self, op: TopK, count: int) -> tuple[Var, Var]:
         arg = self.of(op.arg)
+        if is_selection(count, arg.type.sizes[op.dim]):
+            return select(self, arg, op.dim, op.out, count)
         return self.placed(arg, self.rank(arg, op.dim, True), op.dim, op.out, count)
 
     def placed(self, arg: Var, rank: Var, dim: str, out: str, count: int) -> tuple[Var, Var]:
