@@ -8,7 +8,8 @@
     pow %0 3                  ->   (%0 * %0) * %0
 
 Needs a verified Program. Exactly as the interpreter, but for `pow` of floats by constants, which
-may differ in the last bits. Sorting compares all pairs: n² comparisons in vector code.
+may differ in the last bits. Sorting compares all pairs: n² comparisons in vector code; of many
+elements it is a network (see `bitonic`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from summand.ir.nodes import (
     Type,
     Var,
 )
+from summand.rewrite import bitonic
 from summand.rewrite.rebuild import Rebuild, inside
 from summand.rewrite.select import is_selection, select
 
@@ -41,24 +43,25 @@ _GREATEST_POWER = 64  # constant exponents up to this become multiplications
 
 def expand(program: Program) -> Program:
     """Expand random bits, sorts, groups and powers, also inside bodies."""
-    return _expanded(program, Names(program))
+    return _expanded(program, Names(program), nested=False)
 
 
-def _expanded(program: Program, names: Names) -> Program:
-    new = _Expander(program, names)
+def _expanded(program: Program, names: Names, nested: bool) -> Program:
+    new = _Expander(program, names, nested)
     for eqn in program.eqns:
         new.equation(eqn)
     return new.done(program)
 
 
 class _Expander(Rebuild):
-    def __init__(self, program: Program, names: Names) -> None:
+    def __init__(self, program: Program, names: Names, nested: bool) -> None:
         super().__init__(program)
         self.names = names
+        self.nested = nested  # in the body of a recurrence or loop, where no further loop belongs
         self.constants: dict[Var, int | float] = {}
 
     def equation(self, eqn: Eqn) -> None:
-        op = inside(eqn.op, lambda inner: _expanded(inner, self.names))
+        op = inside(eqn.op, lambda inner: _expanded(inner, self.names, nested=True))
         self.loc = eqn.loc
         match op:
             case RandomBits():
@@ -121,8 +124,10 @@ class _Expander(Rebuild):
 
     def sort(self, op: Sort) -> tuple[Var, Var]:
         arg = self.of(op.arg)
-        rank = self.rank(arg, op.dim, op.descending)
         size = arg.type.sizes[op.dim]
+        if size >= bitonic.LARGE and not self.nested:
+            return bitonic.sort(self, self.names, arg, op.dim, op.descending)
+        rank = self.rank(arg, op.dim, op.descending)
         return self.placed(arg, rank, op.dim, op.dim, size)
 
     def top_k(self, op: TopK, count: int) -> tuple[Var, Var]:
