@@ -17,11 +17,13 @@ from summand.ir.nodes import Interleave, Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.costs import move_cycles, slot_cycles
 from summand.rewrite.plan import Access, is_control
+from summand.rewrite.stages import local_values
 from summand.rewrite.units import Unit, product
 
 LAUNCH = 6000.0  # cycles between two kernels that depend on one another
 SMALL = 30_000.0  # cycles of work below which one task is enough
 HEAVY = 24.0  # operations for each element read or stored that make a product worth its own tiling
+LANES = 16  # elements of a vector
 TILING_LOSS = 0.12  # of a heavy product's time, where it shares its tiles with others
 
 Dims = frozenset[tuple[str, int]]
@@ -35,6 +37,7 @@ class Group:
     shared: Dims
     fixed: bool = False  # what nothing joins
     slots: float = 0.0
+    carries: bool = False  # holds a recurrence whose lanes run along a shared dim
     made: set[Var] = field(default_factory=set)
     private: set[Var] = field(default_factory=set)  # made and read here only
     reads: dict[Var, tuple[Access, ...]] = field(default_factory=dict)
@@ -47,7 +50,8 @@ class Group:
             reads[access.var] = (*reads.get(access.var, ()), access)
         parts = isinstance(unit.eqn.op, Interleave) and bool(unit.folds)
         fixed = is_control(unit.eqn) or parts  # parts are products with nests of their own
-        return Group([unit], unit.tileable, fixed, unit.slots, set(unit.roots), set(), reads)
+        made = set(unit.roots)
+        return Group([unit], unit.tileable, fixed, unit.slots, unit.carries, made, set(), reads)
 
     def between(self, other: Group) -> list[Var]:
         """Values made here that the other reads."""
@@ -151,7 +155,11 @@ class _Joining:
         if not small and self._across(a, b, shared):
             return 0.0
         private = self._private(a, b)
+        if one.carries or two.carries:
+            private -= local_values((*one.units, *two.units), private)
         scratch = sum(_piece(v, shared) for v in private)
+        if one.carries or two.carries:
+            scratch *= LANES
         if not small and scratch > self.target.l2 * 3 // 4:
             return 0.0
         saved = LAUNCH + self._saved(one, two, private)
@@ -213,6 +221,7 @@ class _Joining:
         two.shared = _shared(one, two)
         two.units = sorted((*one.units, *two.units), key=lambda u: u.number)
         two.slots += one.slots
+        two.carries |= one.carries
         two.made |= one.made
         two.private = private
         for var, accesses in one.reads.items():

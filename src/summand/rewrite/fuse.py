@@ -26,7 +26,7 @@ from summand.rewrite.plan import (
     is_control,
     unique_bodies,
 )
-from summand.rewrite.stages import stages_of
+from summand.rewrite.stages import local_to, stages_of
 from summand.rewrite.stored import choose_stored
 from summand.rewrite.units import Unit, unit_of
 
@@ -138,18 +138,11 @@ def _items(
             r for u in group.units for r in u.roots if r not in results and readers.get(r) == {k}
         }
         stages = tuple(
-            _stage(graph, units, _local(units, group.units, private), target) for units in nests
+            _stage(graph, units, local_to(units, group.units, private), target) for units in nests
         )
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
         shared = tuple(sorted(group.shared)) if len(stages) > 1 else ()
         yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset())
-
-
-def _local(units: Sequence[Unit], every: Sequence[Unit], private: set[Var]) -> set[Var]:
-    """Values that only the nest that makes them reads: they need no memory at all."""
-    inside = {u.number for u in units}
-    outside = {a.var for u in every if u.number not in inside for a in u.reads}
-    return {r for u in units for r in u.roots if r in private and r not in outside}
 
 
 def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target) -> Stage:

@@ -15,6 +15,22 @@ from summand.ir.nodes import Var
 from summand.rewrite.units import Unit
 
 
+def local_values(units: Sequence[Unit], private: set[Var]) -> set[Var]:
+    """Those of a cluster's own values that only the nest that makes them reads."""
+    ordered = sorted(units, key=lambda u: u.number)
+    found: set[Var] = set()
+    for nest in stages_of(ordered):
+        found |= local_to(nest, ordered, private)
+    return found
+
+
+def local_to(nest: Sequence[Unit], every: Sequence[Unit], private: set[Var]) -> set[Var]:
+    """Private values that one nest makes and no other nest reads: they need no memory at all."""
+    inside = {u.number for u in nest}
+    outside = {a.var for u in every if u.number not in inside for a in u.reads}
+    return {r for u in nest for r in u.roots if r in private and r not in outside}
+
+
 @dataclass(slots=True)
 class _Nest:
     units: list[Unit]

@@ -33,6 +33,7 @@ from summand.rewrite.plan import Graph, is_control
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
 SOFT = 2.0  # slots below which a value is evaluated again by each reader
+SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
 SMALL_FOLD = 16  # elements of a reduction that may run inside another one
 
 
@@ -87,11 +88,20 @@ class _Choice:
             dear = not free and (below >= DEPTH or self._worth(out, price))
             if out in self.wanted or dear or self._must(eqn, out):
                 self.hard.add(out)
-            elif price >= SOFT and not free and len(self.graph.readers.get(out, ())) > 1:
+            elif price >= self._soft_limit(out) and not free:
                 self.soft.add(out)
             stored = out in self.hard
             self.depth[out] = 0 if stored else below + (0 if free else 1)
             self.price[out] = 0.0 if stored else price
+
+    def _soft_limit(self, out: Var) -> float:
+        """Slots above which a value of several readers may be worth its memory. A value at every
+        step of a recurrence would overflow the cache, so only a dear one is."""
+        readers = self.graph.readers.get(out, ())
+        if len(readers) < 2:
+            return float("inf")
+        steps = {d for r in readers if isinstance(r.op, Recur) for d in r.op.over}
+        return SOFT_STEPS if steps & out.type.names else SOFT
 
     def _must(self, eqn: Eqn, out: Var) -> bool:
         match eqn.op:

@@ -268,9 +268,36 @@ class Code:
         ref = self._memo.get(key)
         if ref is None:
             point = {d: c for (d, _), c in zip(var.type.dims, here, strict=True)}
+            self._arguments_first(var, at, guards)
             ref = self._value(var, point, guards, fill)
             self._memo[key] = ref
         return ref
+
+    def _arguments_first(self, var: Var, at: At, guards: tuple[Guard, ...]) -> None:
+        """Make what a long chain of maps reads, the deepest first: recursion would go as deep."""
+        if not self._inlined_map(var):
+            return
+        stack: list[tuple[Var, int]] = [(var, 0)]
+        seen = {var}
+        while stack:
+            current, number = stack.pop()
+            op = self._inlined_map(current)
+            if op is None or number == len(op.args):
+                if current is not var:
+                    self.value(current, at, guards)
+                continue
+            stack.append((current, number + 1))
+            argument = op.args[number]
+            if argument not in seen and self._inlined_map(argument):
+                seen.add(argument)
+                stack.append((argument, 0))
+
+    def _inlined_map(self, var: Var) -> Map | None:
+        """The op of a value that is a map and is computed where it is read."""
+        if var in self.storage and var not in self.computed:
+            return None
+        found = self.graph.definitions.get(var)
+        return found.op if isinstance(found, Eqn) and isinstance(found.op, Map) else None
 
     def _value(self, var: Var, at: At, guards: tuple[Guard, ...], fill: Scalar) -> Ref:
         stored = self.storage.get(var)
