@@ -39,20 +39,30 @@ def task_goal(cycles: float, packing: bool = False) -> int:
 
 def _block(unit: Unit, wanted: float, exact: bool) -> int:
     """Steps to a task: about `count / wanted`, so that little is computed twice."""
-    ideal = max(1, int(unit.count / wanted))
-    if wanted >= unit.count:
+    count = unit.count
+    ideal = max(1, int(count / wanted))
+    if wanted >= count:
         return 1
-    best, least = unit.count, math.inf
-    for block in range(max(1, int(ideal * 0.6)), int(ideal * 1.2) + 2):
-        waste = -(-unit.count // block) * block / unit.count - 1
+    best, least = count, math.inf
+    for block in _near(ideal, count):
+        waste = -(-count // block) * block / count - 1
         if exact and waste > 0:
             continue
         badness = waste * 4 + abs(math.log(block / ideal)) * 0.25
         if badness < least:
             best, least = block, badness
     if least == math.inf:  # no divisor near: the greatest below, or none
-        best = max((b for b in range(1, ideal + 1) if unit.count % b == 0), default=unit.count)
-    return min(best, unit.count)
+        best = max((b for b in range(1, min(ideal, 4096) + 1) if count % b == 0), default=count)
+    return min(best, count)
+
+
+def _near(ideal: int, count: int) -> list[int]:
+    """Blocks around the ideal one: all of them where they are few, else those that cut evenly."""
+    low, high = max(1, int(ideal * 0.6)), min(count, int(ideal * 1.2) + 1)
+    if high - low < 128:
+        return list(range(low, high + 1))
+    tasks = range(max(1, count // high), count // low + 1)
+    return [-(-count // n) for n in tasks if low <= -(-count // n) <= high][:128] or [ideal]
 
 
 def columns_goal(goal: int, rows: float, columns: float, tiles: int, cache: int) -> int:
