@@ -90,6 +90,7 @@ from summand.lang.functions import (
     trunc,
     where,
 )
+from summand.lang.join import concat, stack
 from summand.lang.order import argsort, sort, top_k
 from summand.lang.recur import recur
 from summand.lang.reductions import all_ as all
@@ -128,6 +129,7 @@ __all__ = [
     "clip",
     "complex64",
     "complex128",
+    "concat",
     "cond",
     "cos",
     "cosh",
@@ -197,6 +199,7 @@ __all__ = [
     "sort",
     "sqrt",
     "square",
+    "stack",
     "std",
     "stop_gradient",
     "sum",

@@ -291,6 +291,30 @@ def test_arrays_from_nothing():
         sm.zeros((i,))
 
 
+def test_concat_and_stack():
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(10.0).reshape(2, 5)
+    A, B = sm.array(a, i, k), sm.array(b, i, k)
+    found = sm.concat((A, B, A), k)
+    np.testing.assert_array_equal(found.numpy(i, k), np.concatenate((a, b, a), axis=1))
+    np.testing.assert_array_equal(sm.concat([A], k).numpy(i, k), a)
+    none = sm.array(np.zeros((2, 0)), i, k)
+    np.testing.assert_array_equal(sm.concat((none, A, none), k).numpy(i, k), a)
+    grad = sm.grad(lambda x: sm.sum[i, k](sm.concat((x, 2 * x), k) ** 2))(A)
+    np.testing.assert_allclose(grad.numpy(i, k), 10 * a)
+    row = sm.array(np.arange(3.0), k)
+    both = sm.concat((A, row), k).numpy(i, k)
+    np.testing.assert_array_equal(both, np.concatenate((a, [np.arange(3.0)] * 2), axis=1))
+    side = sm.stack((A, row, 7), j)
+    expected = np.stack([a, np.broadcast_to(np.arange(3.0), (2, 3)), np.full((2, 3), 7.0)])
+    np.testing.assert_array_equal(side.numpy(j, i, k), expected)
+    with pytest.raises(DimError, match="no dim k"):
+        sm.concat((A, sm.array(np.ones(2), i)), k)
+    with pytest.raises(DimError, match="an operand has that dim"):
+        sm.stack((A, A), k)
+    with pytest.raises(ArgumentError, match="takes a tuple"):
+        sm.concat(A, k)
+
+
 def test_ndarrays_defer_to_arrays():
     a = of([1.0, 2.0])
     np.testing.assert_array_equal((np.float64(2) * a).numpy(), [2, 4])

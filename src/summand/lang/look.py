@@ -79,7 +79,8 @@ def shown(value: Value) -> str:
         try:
             known = sizes_of(value, "elementwise operation", value.loc)
         except (DimError, IndexRangeError) as error:  # a debugger prints what cannot be computed
-            return f"Array {names.type(value.dtype, [(d, None) for d in value.dims])}: {str(error).splitlines()[0]}"
+            shown_type = names.type(value.dtype, [(d, None) for d in value.dims])
+            return f"Array {shown_type}: {str(error).splitlines()[0]}"
         if any(d not in known for d in value.dims):
             sizes = [(d, known.get(d)) for d in value.dims]
             return f"Array {names.type(value.dtype, sizes)}, sizes not known yet"
