@@ -354,7 +354,10 @@ def _zero(type_: Type) -> Sized:
 
 
 def hessian(
-    function: Callable[..., Tree], argnums: int = 0, *, rename: Mapping[Dim, Dim]
+    function: Callable[..., Tree],
+    argnums: int = 0,
+    *,
+    rename: Mapping[Dim, Dim] | None = None,
 ) -> Callable[..., Tree]:
     """A function that gives all second derivatives of one float: dims i and, renamed, i2.
 

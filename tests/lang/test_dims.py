@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import summand as sm
-from summand.errors import DimError, DTypeError, IndexRangeError
+from summand.errors import ArgumentError, DimError, DTypeError, IndexRangeError
 
 i, j, k, t, x, kx = sm.dims("i j k t x kx")
 
@@ -31,6 +31,25 @@ def test_a_dim_is_an_identity():
 
 def test_dims_takes_blanks_and_commas():
     assert [d.name for d in sm.dims("a, b c")] == ["a", "b", "c"]
+
+
+def test_what_is_no_name_no_size_no_dim():
+    for names in (3, ["n", "k"], None):
+        with pytest.raises(ArgumentError, match="names in one string"):
+            sm.dims(names)
+    for size in (-1, 2.5, "2", True):
+        with pytest.raises(ArgumentError, match="is not a size"):
+            sm.Dim("k", size)
+    a = sm.array(ramp(2, 2), i, k)
+    with pytest.raises(ArgumentError, match=r"numpy\(\) takes a dim, not str"):
+        a.numpy("i", "k")
+    for index in ([0, 1], 1.0, None, True, sm.array(np.array([True, False]), k)):
+        with pytest.raises((ArgumentError, DTypeError), match="the index of k is"):
+            a[k:index]
+    with pytest.raises(ArgumentError, match="an index names its dim"):
+        a[k:0:1]
+    with pytest.raises(DimError, match="indexed twice"):
+        a[k:0, k:1]
 
 
 def test_dims_survive_their_arrays_and_arrays_their_dims():

@@ -129,6 +129,11 @@ def test_hessian():
     np.testing.assert_allclose(found.numpy(i, i2), expected)
 
 
+def test_hessian_asks_for_names():
+    with pytest.raises(DimError, match="both the result and the argument have the dim i"):
+        sm.hessian(lambda x: sm.sum[i](x**2))(v())
+
+
 def test_vmap_hides_a_dim():
     def loss(w, x):
         assert n not in x.dims

@@ -138,7 +138,7 @@ class Array(Operators["Array"]):
         The dims may be left out where there is at most one. bf16 comes as float32.
         """
         sized = self.sized("numpy()")
-        order = axes(sized, [d.key if isinstance(d, Dim) else d for d in dims])
+        order = axes(sized, [dim_key(d, "numpy()") for d in dims])
         buffer = looked_at("numpy()", sized, order)
         return numbers(buffer, order, sized.dtype)
 
@@ -206,7 +206,7 @@ class Array(Operators["Array"]):
     def dlpack(self, *dims: Dim) -> Exported:
         """The numbers for `torch.from_dlpack` and its like, without a copy, axes in this order."""
         sized = self.sized("dlpack()")
-        order = axes(sized, [d.key if isinstance(d, Dim) else d for d in dims])
+        order = axes(sized, [dim_key(d, "dlpack()") for d in dims])
         return Exported(looked_at("dlpack()", sized, order), order)
 
     def __dlpack__(self, **options: object) -> object:
@@ -390,6 +390,9 @@ def dim_key(dim: object, what: str) -> str:
 
 def dims(names: str) -> tuple[Dim, ...]:
     """One `Dim` for each name: `n, k = sm.dims("n k")`. Commas are allowed."""
+    if not isinstance(names, str):
+        what = f"dims takes names in one string, not {type(names).__name__}"
+        raise ArgumentError(message(what, source_row(here()), 'Write n, k = sm.dims("n k").'))
     return tuple(Dim(name) for name in names.replace(",", " ").split())
 
 

@@ -22,6 +22,7 @@ from summand.lang.elementwise import convert, expand
 from summand.lang.graph import Sized, constant, emit, placeholder, placeholder_for, serial_now
 from summand.lang.location import here
 from summand.lang.pytree import Structure, flatten, leaves_of, unflatten, unflatten_call
+from summand.lang.signature import check_function
 from summand.lang.trace import Extracted, extract, tracing, with_captured
 from summand.lang.unsized import force
 
@@ -55,6 +56,8 @@ class _Call:
 def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
     """The same function; its derivative computes it again instead of keeping its inner values."""
 
+    check_function(function, "checkpoint")
+
     @functools.wraps(function, updated=())
     def recomputed(*args: P.args, **kwargs: P.kwargs) -> R:
         call = _Call(args, kwargs)
@@ -80,6 +83,7 @@ class custom_vjp(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R]) -> None:
+        check_function(function, "custom_vjp")
         self.function = function
         self.forward: Callable[..., tuple[Tree, Tree]] | None = None
         self.backward: Callable[..., tuple[Tree, ...]] | None = None
@@ -91,6 +95,8 @@ class custom_vjp(Generic[P, R]):
         backward: Callable[..., tuple[Tree, ...]],
     ) -> None:
         """Give the derivative."""
+        check_function(forward, "defvjp")
+        check_function(backward, "defvjp")
         self.forward = forward
         self.backward = backward
 

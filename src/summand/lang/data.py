@@ -83,7 +83,7 @@ def to_dtype(dtype: object) -> DType:
     if isinstance(dtype, type) and dtype in python:
         return python[dtype]
     try:
-        found = dtypes.from_numpy(np.dtype(dtype))  # type: ignore[call-overload]
+        found = None if dtype is None else dtypes.from_numpy(np.dtype(dtype))  # type: ignore[call-overload]
     except TypeError:
         found = None
     if found is None:

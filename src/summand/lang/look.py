@@ -18,12 +18,12 @@ from summand.lang.unsized import Unsized, Value, force, sizes_of
 _SHOWN = 1000  # elements up to which repr shows all numbers
 
 
-def axes(value: Sized, asked: Sequence[object]) -> tuple[str, ...]:
+def axes(value: Sized, asked: Sequence[str]) -> tuple[str, ...]:
     """The keys of the axes that the user asked for; raises DimError unless they are the dims."""
-    order = tuple(d for d in asked if isinstance(d, str))
+    order = tuple(asked)
     if not asked and len(value.dims) <= 1:
         return value.dims
-    if sorted(order) == sorted(value.dims) and len(order) == len(asked):
+    if sorted(order) == sorted(value.dims):
         return order
     names = Names([*value.dims, *order])
     sizes = names.type(value.dtype, sizes_in_order(value))
@@ -31,8 +31,7 @@ def axes(value: Sized, asked: Sequence[object]) -> tuple[str, ...]:
     if not asked:
         what = f"an ndarray has an order of dims, {sizes} has none"
     else:
-        given = ", ".join(names[d] if isinstance(d, str) else repr(d) for d in asked)
-        what = f"numpy({given}) does not name each dim of {sizes} once"
+        what = f"numpy({names.list(order)}) does not name each dim of {sizes} once"
     raise DimError(message(what, source_row(here()), names.advice(f"Write a.numpy({listed}).")))
 
 
