@@ -10,12 +10,11 @@ joined into clusters (`clusters.py`), and last those of each cluster into nests 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from summand.ir.nodes import Constant, Program, Recur, Var
 from summand.options import Options, Target
 from summand.rewrite.clusters import Group, join, solitary
-from summand.rewrite.costs import move_cycles, slot_cycles
 from summand.rewrite.plan import (
     Cluster,
     Control,
@@ -26,11 +25,10 @@ from summand.rewrite.plan import (
     is_control,
     unique_bodies,
 )
+from summand.rewrite.remat import recomputed
 from summand.rewrite.stages import local_to, stages_of
 from summand.rewrite.stored import choose_stored
 from summand.rewrite.units import Unit, unit_of
-
-KEEP = 10.0  # slots that reading a value again from scratch is worth
 
 
 def fuse(program: Program, target: Target, options: Options) -> Plan:
@@ -41,7 +39,7 @@ def fuse(program: Program, target: Target, options: Options) -> Plan:
     units = _units(graph, program, chosen.all)
     results = frozenset(program.results)
     groups = join(units, results, target) if options.fuse else solitary(units)
-    dropped = _dropped(groups, chosen.soft, chosen.price, target)
+    dropped = recomputed(groups, chosen.soft, chosen.price, target) if options.remat else None
     if dropped:
         groups = _without(graph, program, groups, chosen.all - dropped)
     return Plan(program, tuple(_items(graph, groups, results, target)))
@@ -67,55 +65,6 @@ def _without(
         if units:
             out.append(Group(units, group.shared, group.fixed))
     return out
-
-
-# ---- soft values
-
-
-def _dropped(
-    groups: Sequence[Group], soft: frozenset[Var], price: Mapping[Var, float], target: Target
-) -> frozenset[Var]:
-    """Soft values that are evaluated again by each reader."""
-    readers: dict[Var, list[int]] = {}
-    for k, group in enumerate(groups):
-        for unit in group.units:
-            for var in dict.fromkeys(a.var for a in unit.reads):
-                readers.setdefault(var, []).append(k)
-    dropped: set[Var] = set()
-    for k, group in enumerate(groups):
-        for unit in group.units:
-            for root in unit.roots:
-                if root not in soft:
-                    continue
-                if not _keep(root, unit, k, readers.get(root, []), groups, price[root], target):
-                    dropped.add(root)
-    return frozenset(dropped)
-
-
-def _keep(
-    var: Var,
-    unit: Unit,
-    own: int,
-    readers: Sequence[int],
-    groups: Sequence[Group],
-    price: float,
-    target: Target,
-) -> bool:
-    """Whether storing a soft value costs less than evaluating it in every reader."""
-    apart = [k for k in dict.fromkeys(readers) if k != own]
-    if not apart:
-        return price * (len(readers) - 1) >= KEEP
-    inputs = {a.var for a in unit.reads}
-    again = 0.0
-    for k in apart:
-        known = {a.var for u in groups[k].units for a in u.reads} | {
-            r for u in groups[k].units for r in u.roots
-        }
-        more = sum(v.type.nbytes for v in inputs - known)
-        again += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
-        again += move_cycles(more, target) / 2
-    stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
-    return stored < again
 
 
 # ---- clusters

@@ -23,6 +23,7 @@ LAST: Rank = (0, 0, 1, 1 << 30)
 VECTOR = 16  # elements of one vector
 SHARE = 32  # how much of a shared dim one tile is taken to hold
 LEAST = 2048  # elements below which the order of a value does not matter
+MERGE = 8.0  # vector operations to sum one vector's elements
 PACK = 0.7  # vector operations to bring one element into the order of the lanes
 BETTER = 0.05  # vector operations for each element that a change must save
 
@@ -88,8 +89,8 @@ def choose_orders(
 
 def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Rank]:
     """One order of all dims, outermost first, from which every value starts: dims of tiles, those
-    that windows slide along, then those that are mostly folded, last as in the parameters.
-    Values that agree in it are walked together by long vectors."""
+    that windows slide along or recurrences run over, then those that are mostly folded, last as
+    in the parameters. Values that agree in it are walked together by long vectors."""
     points: dict[str, float] = {}
     tiled: dict[str, float] = {}
     folded: dict[str, float] = {}
@@ -102,6 +103,7 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
                 tiled[dim] = tiled.get(dim, 0.0) + weight
             if dim in nest.folds:
                 folded[dim] = folded.get(dim, 0.0) + weight
+        slid |= nest.sequential
         for walk in nest.walks:
             slid |= walk.slid
     place: dict[str, int] = {}
@@ -238,7 +240,8 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     wide = min(product(nest.extents[d] for d in lanes), VECTOR)
     cost = nest.points / wide
     if any(d in nest.folds for d in lanes):
-        cost += nest.points / product(nest.extents[d] for d in nest.folds)
+        merge = MERGE if nest.sequential else 1.0  # steps cannot merge their sums together
+        cost += merge * nest.points / product(nest.extents[d] for d in nest.folds)
     for walk in nest.walks:
         if is_scattered(walk, lanes, orders.get(walk.var, ())):
             cost += PACK * walk.elements

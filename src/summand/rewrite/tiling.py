@@ -21,6 +21,7 @@ Order = tuple[str, ...]
 LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
 POINTS = 8192  # points of the smallest large nest; below, entry and latency show
 PANEL = 2048  # elements of an operand that several rows had better read together
+FAR = 1 << 40  # room without limit
 ROWS = 32  # rows that read one panel together
 
 
@@ -41,7 +42,8 @@ def choose_tiles(
     for order, count in _long_walks(values, orders):
         _lengthen(tiles, order, count, sizes, cluster, target)
     if any(s.carried is not None for s in cluster.stages):
-        _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, target.l2 // 2)
+        # steps without lanes cost far more than values of a tile that leave the cache
+        _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, FAR)
     elif any(_is_panel(a, rank[0]) for s in cluster.stages if s.folds for a in s.reads):
         _grow_all(tiles, rank, ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())

@@ -263,34 +263,37 @@ class Code:
     def value(self, var: Var, at: At, guards: tuple[Guard, ...] = (), fill: Scalar = 0) -> Ref:
         """A value at a point. Where a guard fails nothing is read: the result is `fill` if it is
         an element of memory, else anything."""
-        here = tuple(at[d] if d in at else self.positions[d] for d, _ in var.type.dims)
-        key = (var, here, guards, fill)
+        key = self._key(var, at, guards, fill)
         ref = self._memo.get(key)
         if ref is None:
-            point = {d: c for (d, _), c in zip(var.type.dims, here, strict=True)}
             self._arguments_first(var, at, guards)
+            point = {d: c for (d, _), c in zip(var.type.dims, key[1], strict=True)}
             ref = self._value(var, point, guards, fill)
             self._memo[key] = ref
         return ref
 
+    def _key(self, var: Var, at: At, guards: tuple[Guard, ...], fill: Scalar) -> Key:
+        here = tuple(at[d] if d in at else self.positions[d] for d, _ in var.type.dims)
+        return (var, here, guards, fill)
+
     def _arguments_first(self, var: Var, at: At, guards: tuple[Guard, ...]) -> None:
         """Make what a long chain of maps reads, the deepest first: recursion would go as deep."""
-        if not self._inlined_map(var):
-            return
-        stack: list[tuple[Var, int]] = [(var, 0)]
-        seen = {var}
+        stack = [(var, False)]
+        seen: set[Var] = set()
         while stack:
-            current, number = stack.pop()
+            current, ready = stack.pop()
             op = self._inlined_map(current)
-            if op is None or number == len(op.args):
+            if op is None or (current in seen and not ready):
+                continue
+            if ready:
                 if current is not var:
                     self.value(current, at, guards)
                 continue
-            stack.append((current, number + 1))
-            argument = op.args[number]
-            if argument not in seen and self._inlined_map(argument):
-                seen.add(argument)
-                stack.append((argument, 0))
+            seen.add(current)
+            stack.append((current, True))
+            for argument in reversed(_read_by(op)):
+                if self._key(argument, at, guards, 0) not in self._memo:
+                    stack.append((argument, False))
 
     def _inlined_map(self, var: Var) -> Map | None:
         """The op of a value that is a map and is computed where it is read."""
@@ -352,9 +355,9 @@ class Code:
         return self.const(op.value, var.type.dtype)
 
     def _map(self, op: Map, var: Var, at: At, guards: tuple[Guard, ...]) -> Ref:
-        if op.fn == "where" and op.args[1] == op.args[2]:
-            return self.value(op.args[1], at, guards)
-        args = tuple(self.value(a, at, guards) for a in op.args)
+        args = tuple(self.value(a, at, guards) for a in _read_by(op))
+        if op.fn == "where" and len(args) == 1:
+            return args[0]
         dtype = var.type.dtype
         if op.fn in ("stop_gradient", "barrier"):
             return args[0]
@@ -550,6 +553,11 @@ class Code:
 
 def _over(op: Recur) -> list[tuple[str, bool, int]]:
     return list(zip(op.over, op.forward, op.sizes, strict=True))
+
+
+def _read_by(op: Map) -> tuple[Var, ...]:
+    """The arguments that a map reads: of a choice between a value and itself, only that."""
+    return op.args[1:2] if op.fn == "where" and op.args[1] == op.args[2] else op.args
 
 
 def _real(value: bool | int | float | complex) -> Scalar:

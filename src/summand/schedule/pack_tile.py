@@ -22,7 +22,7 @@ from summand.schedule.task import NestBuilder, Task
 
 Order = tuple[str, ...]
 REUSE = 4  # reads of each element that pay for a copy
-ROOM = 128 << 10  # bytes of one copy
+ROOM = 256 << 10  # bytes of one copy
 
 
 @dataclass(slots=True)
