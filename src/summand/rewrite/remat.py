@@ -1,0 +1,84 @@
+"""Which values are computed again by each of their readers in place of being kept.
+
+    e = exp x, read in the kernel that makes it and in a later one (the backward pass)
+      ->   kept: written once and read by each;  or computed again from x, which is there anyway
+
+Soft values (maps with several readers that cost more than a read) are decided here, after fusion
+has put their readers into kernels: by the bytes that keeping them moves against the arithmetic
+that it saves. Forward and backward are one program, so what the backward pass reads of the forward
+pass is decided by the same rule. Reductions are always kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from summand.ir.nodes import Var
+from summand.options import Target
+from summand.rewrite.clusters import Group
+from summand.rewrite.costs import move_cycles, slot_cycles
+from summand.rewrite.units import Unit, product
+
+KEEP = 10.0  # slots that reading a value again from scratch is worth
+LANES = 16  # elements of a shared dim that a tile holds at least, where a recurrence runs in it
+
+
+def recomputed(
+    groups: Sequence[Group], soft: frozenset[Var], price: Mapping[Var, float], target: Target
+) -> frozenset[Var]:
+    """Soft values that each reader evaluates again. `price`: slots of one element."""
+    readers: dict[Var, list[int]] = {}
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            for var in dict.fromkeys(a.var for a in unit.reads):
+                readers.setdefault(var, []).append(k)
+    dropped: set[Var] = set()
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            for root in unit.roots:
+                if root not in soft:
+                    continue
+                if not _keep(root, unit, k, readers.get(root, []), groups, price[root], target):
+                    dropped.add(root)
+    return frozenset(dropped)
+
+
+def _keep(
+    var: Var,
+    unit: Unit,
+    own: int,
+    readers: Sequence[int],
+    groups: Sequence[Group],
+    price: float,
+    target: Target,
+) -> bool:
+    """Whether keeping a soft value costs less than evaluating it in every reader."""
+    apart = [k for k in dict.fromkeys(readers) if k != own]
+    if not apart:
+        if _fits(var, groups[own], target):
+            return price * (len(readers) - 1) >= KEEP
+        again = slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+        moved = move_cycles(var.type.nbytes, target) / 2
+        return moved * (1 + len(readers)) < again * (len(readers) - 1)
+    inputs = {a.var for a in unit.reads}
+    again = 0.0
+    for k in apart:
+        known = {a.var for u in groups[k].units for a in u.reads} | {
+            r for u in groups[k].units for r in u.roots
+        }
+        more = sum(v.type.nbytes for v in inputs - known)
+        again += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+        again += move_cycles(more, target) / 2
+    stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
+    return stored < again
+
+
+def _fits(var: Var, group: Group, target: Target) -> bool:
+    """Whether a tile's piece of a value stays in cache. The tile of a recurrence that takes its
+    lanes from a shared dim cannot be smaller than they are."""
+    if not group.carries:
+        return True
+    shared = dict(group.shared)
+    piece = product(n for d, n in var.type.dims if d not in shared)
+    lanes = min(LANES, product(n for d, n in var.type.dims if d in shared))
+    return piece * lanes * var.type.dtype.bytes <= target.l2 // 2
