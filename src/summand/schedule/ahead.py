@@ -64,9 +64,28 @@ def coarsen(kernel: Kernel, tasks: int) -> tuple[Kernel, str | None]:
     if steps == 1:
         return kernel, None
     outer = f"{dim}g"
+    used = {d for d, _ in kernel.grid} | _bound_dims(kernel.body)
+    while outer in used:
+        outer += "g"
     at = Form.of(outer) * steps + dim
     body = (Loop(dim, steps, substitute_body(kernel.body, {dim: at})),)
     return replace(kernel, grid=(*kernel.grid[:-1], (outer, extent // steps)), body=body), dim
+
+
+def _bound_dims(body: tuple[Stmt, ...]) -> set[str]:
+    """All dims that a body binds."""
+    out: set[str] = set()
+    for stmt in body:
+        match stmt:
+            case Nest():
+                out |= stmt.extents.keys()
+            case Loop() | Let():
+                out |= {stmt.dim} | _bound_dims(stmt.body)
+            case When():
+                out |= _bound_dims(stmt.body)
+            case _:
+                assert_never(stmt)
+    return out
 
 
 def fetch_ahead(kernel: Kernel, dim: str, target: Target) -> Kernel:
