@@ -123,6 +123,8 @@ class Values(Places):
         return self.value(r, p)
 
     def _milestones(self, r: Ref) -> list[Ref]:
+        """What to evaluate on the way to `r`, two depths of each DEEP: one may be all products,
+        which are evaluated with the sums that read them."""
         found: set[Ref] = set()
         todo = [r]
         while todo:
@@ -134,7 +136,7 @@ class Values(Places):
         return sorted(
             a
             for a in found
-            if self.depth[a] % DEEP == 0
+            if self.depth[a] % DEEP <= 1
             and isinstance(self.plan.code[a], Apply)
             and not self.plan.is_product(a)
         )
