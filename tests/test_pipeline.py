@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from summand import compiler
 from summand.ir.interp import run
+from summand.ir.parse import parse
 from summand.ir.text import text
 from summand.options import Options
 from summand.runtime.executable import Executable
@@ -128,3 +129,24 @@ def test_guard_faults():
         [sys.executable, "-c", text_], env={**os.environ, "PYTHONPATH": os.getcwd()}
     )
     assert done.returncode < 0
+
+
+IN_PLACE = """program (%0: f32{i=6,j=3,l=5}, %1: i32{i=6}) {
+  %2: f32{i=6,j=3,l=5} = tanh %0
+  %3: f32{j=3,l=5,x=2}, %4: f32{j=3,l=5,x=2} = reduce_at monoid "affine" [1.0, 0.0] (%0: f32{}, %1: f32{}, %2: f32{}, %3: f32{}) {
+    %4: f32{} = mul %2 %1
+    %5: f32{} = add %4 %3
+    %6: f32{} = mul %2 %0
+    return %6, %5
+  } {i} %2 %0 {x: %1} clip
+  %5: f32{j=3,l=5,x=2} = neg %4
+  return %5
+}
+"""  # noqa: E501
+
+
+def test_tasks_share_no_element_that_is_updated_in_place(pools):
+    program = parse(IN_PLACE)
+    orders = (("i", "j", "l"), ("i",)), (("x", "j", "l"),)
+    assert blame(program, *orders, Options(verify=True)).endswith("all stages agree")
+    check(pools, program, *orders, Options(verify=True))

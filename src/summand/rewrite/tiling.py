@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from summand.ir.nodes import Var
+from summand.ir.nodes import ReduceAt, Var
 from summand.options import Target
 from summand.rewrite.layout import VECTOR
 from summand.rewrite.plan import Access, Cluster, Graph, Stage, Tile, reads_of
@@ -48,7 +48,20 @@ def choose_tiles(
         _grow_all(tiles, rank, ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
+    if _combines_in_place(graph, cluster):
+        tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
+
+
+def _combines_in_place(graph: Graph, cluster: Cluster) -> bool:
+    """Whether a task updates global memory more than once, so that no other may share elements."""
+    eqns = (graph.eqn(v) for v in cluster.roots if v not in cluster.scratch)
+    return any(eqn is not None and isinstance(eqn.op, ReduceAt) for eqn in eqns)
+
+
+def _divisor(size: int, most: int) -> int:
+    """The largest divisor of `size` that is at most `most`."""
+    return next(t for t in range(most, 0, -1) if size % t == 0)
 
 
 def _values(graph: Graph, cluster: Cluster, stored: frozenset[Var]) -> list[Var]:
