@@ -2,7 +2,7 @@
 
     y = sm.exp(x)   ->   Node(Map("exp", (%0,)), args=(x,), types=(f32{k},))
 
-A node's op is an equation of the tensor IR in which `Var(i)` stands for the node's i-th argument
+A node's op is an equation of the tensor IR in which the node's `reads` stand for its arguments
 and dims are keys (`lang/keys.py`). A node without an op is data, or a placeholder of a trace. An
 evaluated value keeps its buffer, and forgets how it was made.
 """
@@ -10,14 +10,14 @@ evaluated value keeps its buffer, and forgets how it was made.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from summand.dtypes import DType
 from summand.errors import Loc
-from summand.ir.nodes import Constant, Op, Scalar, Type, Var
+from summand.ir.nodes import Constant, Eqn, Op, Scalar, Type, Var, operands
 from summand.lang.location import here
 
 _serials = itertools.count()
@@ -40,7 +40,7 @@ class Buffer:
 class Node:
     """One equation of the graph. `serial` grows with time: a node is younger than its arguments."""
 
-    __slots__ = ("args", "buffers", "label", "loc", "op", "order", "serial", "types")
+    __slots__ = ("args", "buffers", "label", "loc", "op", "order", "reads", "serial", "types")
 
     def __init__(
         self,
@@ -50,8 +50,10 @@ class Node:
         loc: Loc | None,
         label: str = "",
         order: tuple[str, ...] = (),
+        reads: tuple[Var, ...] = (),
     ) -> None:
         self.op = op
+        self.reads = reads  # the variables by which the op calls its arguments
         self.args = args
         self.types = types
         self.loc = loc
@@ -108,9 +110,18 @@ def emit(
     weak: bool = False,
 ) -> tuple[Sized, ...]:
     """A new node; `build` is given one variable for each argument."""
-    variables = [Var(i, a.type) for i, a in enumerate(args)]
-    node = Node(build(*variables), tuple(args), tuple(types), loc or here())
+    variables = tuple(Var(i, a.type) for i, a in enumerate(args))
+    node = Node(build(*variables), tuple(args), tuple(types), loc or here(), reads=variables)
     return tuple(Sized(node, i, weak) for i in range(len(types)))
+
+
+def repeat(eqn: Eqn, values: Mapping[int, Sized]) -> tuple[Sized, ...]:
+    """An equation of a program as a node; `values` has what its variables are, by their ids."""
+    reads = tuple(dict.fromkeys(operands(eqn.op)))
+    args = tuple(values[v.id] for v in reads)
+    types = tuple(o.type for o in eqn.outs)
+    node = Node(eqn.op, args, types, eqn.loc or here(), reads=reads)
+    return tuple(Sized(node, i) for i in range(len(types)))
 
 
 def constant(value: Scalar, dtype: DType, weak: bool = False) -> Sized:

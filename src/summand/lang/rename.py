@@ -34,6 +34,7 @@ from summand.ir.nodes import (
     Var,
     While,
 )
+from summand.ir.verify_control import programs_of
 from summand.lang import keys
 
 Names = Mapping[str, str]
@@ -64,43 +65,33 @@ def canonical(program: Program, orders: Iterable[Iterable[str]] = ()) -> tuple[P
 
 
 def _occurrences(program: Program, orders: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Dims in the order of the text, most of them repeatedly."""
     for order in orders:
         yield from order
-    yield from _in_program(program)
+    yield from _in_program(program, set())
 
 
-def _in_program(program: Program) -> Iterator[str]:
+def _in_program(program: Program, seen: set[int]) -> Iterator[str]:
+    """`seen` has the ids of the types that need no second look."""
     for param in program.params:
-        yield from _in_type(param.type)
+        yield from _in_type(param.type, seen)
     for eqn in program.eqns:
-        yield from _in_op(eqn.op)
+        match eqn.op:
+            case RandomBits() | Reduce():
+                yield from eqn.op.dims
+            case Recur():
+                yield from eqn.op.over
+        for inner in programs_of(eqn.op):
+            yield from _in_program(inner, seen)
         for out in eqn.outs:
-            yield from _in_type(out.type)
+            yield from _in_type(out.type, seen)
 
 
-def _in_type(type_: Type) -> Iterator[str]:
-    yield from sorted((d for d, _ in type_.dims), key=keys.by_name)
-
-
-def _in_op(op: Op) -> Iterator[str]:
-    match op:
-        case RandomBits() | Reduce():
-            yield from op.dims
-        case Recur():
-            yield from op.over
-            yield from _in_program(op.body)
-        case Cond():
-            yield from _in_program(op.then)
-            yield from _in_program(op.other)
-        case While():
-            yield from _in_program(op.test)
-            yield from _in_program(op.body)
-        case Custom():
-            for inner in (op.primal, op.forward, op.backward):
-                if inner is not None:
-                    yield from _in_program(inner)
-        case _:
-            pass
+def _in_type(type_: Type, seen: set[int]) -> Iterable[str]:
+    if id(type_) in seen:
+        return ()
+    seen.add(id(type_))
+    return sorted((d for d, _ in type_.dims), key=keys.by_name)
 
 
 def rename(program: Program, names: Names) -> Program:
@@ -110,11 +101,12 @@ def rename(program: Program, names: Names) -> Program:
 
 
 class Renamer:
-    """Renames dims; each type is renamed once."""
+    """Renames dims; each type and variable once, as long as the program that has them lives."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
         self._types: dict[Type, Type] = {}
+        self._vars: dict[int, tuple[Var, Var]] = {}  # by id, with the original to keep it alive
 
     def dim(self, dim: str) -> str:
         """One dim."""
@@ -134,11 +126,14 @@ class Renamer:
 
     def var(self, var: Var) -> Var:
         """A variable."""
-        return Var(var.id, self.type(var.type))
+        found = self._vars.get(id(var))
+        if found is None:
+            found = self._vars[id(var)] = (var, Var(var.id, self.type(var.type)))
+        return found[1]
 
     def vars(self, variables: tuple[Var, ...]) -> tuple[Var, ...]:
         """Several variables."""
-        return tuple(Var(v.id, self.type(v.type)) for v in variables)
+        return tuple(map(self.var, variables))
 
     def form(self, form: Form) -> Form:
         """An index form."""

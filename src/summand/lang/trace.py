@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from summand.errors import InternalError, Loc, TraceError
-from summand.ir.nodes import Constant, Eqn, Op, Program, Table, Var, operands, with_operands
+from summand.ir.nodes import Constant, Eqn, Program, Table, Var, with_operands
 from summand.lang import keys
 from summand.lang.describe import message, name_of, source_row
-from summand.lang.graph import Buffer, Node, Sized, emit
+from summand.lang.graph import Buffer, Node, Sized, repeat
 from summand.lang.location import here
-from summand.lang.rename import Renamer, canonical
+from summand.lang.rename import Renamer, canonical, dims_of_program
 
 # Runs a canonical program on arrays whose axes are named; with an order for each result, or None.
 Evaluator = Callable[
@@ -214,7 +214,8 @@ def _emitted(
         number += len(outs)
         for i, out in enumerate(outs):
             env.setdefault((node.serial, i), out)
-        args = {Var(i, a.type): env[(a.node.serial, a.out)] for i, a in enumerate(node.args)}
+        given = (env[a.node.serial, a.out] for a in node.args)
+        args = dict(zip(node.reads, given, strict=True))
         eqns.append(Eqn(outs, with_operands(node.op, args), node.loc))
     program = Program(
         program_params, tuple(eqns), tuple(env[(r.node.serial, r.out)] for r in results)
@@ -304,18 +305,10 @@ def replay(program: Program, args: Sequence[Sized]) -> tuple[Sized, ...]:
 
     Dims that another stage invented get fresh keys; those of the user keep theirs.
     """
-    _, names = canonical(program)
-    fresh = {d: keys.fresh_like(d) for d in names if not keys.is_key(d)}
-    if fresh:
-        program = Renamer(fresh).program(program)
+    invented = sorted(d for d in dims_of_program(program) if not keys.is_key(d))
+    if invented:
+        program = Renamer({d: keys.fresh_like(d) for d in invented}).program(program)
     env: dict[int, Sized] = {p.id: a for p, a in zip(program.params, args, strict=True)}
     for eqn in program.eqns:
-        read = tuple(dict.fromkeys(operands(eqn.op)))
-        values = tuple(env[v.id] for v in read)
-
-        def op(*variables: Var, eqn: Eqn = eqn, read: tuple[Var, ...] = read) -> Op:
-            return with_operands(eqn.op, dict(zip(read, variables, strict=True)))
-
-        outs = emit(op, values, [o.type for o in eqn.outs], eqn.loc)
-        env.update((o.id, v) for o, v in zip(eqn.outs, outs, strict=True))
+        env.update((o.id, v) for o, v in zip(eqn.outs, repeat(eqn, env), strict=True))
     return tuple(env[r.id] for r in program.results)
