@@ -67,6 +67,7 @@ class _Choice:
         self.soft: set[Var] = set()
         self.price: dict[Var, float] = {}
         self.depth: dict[Var, int] = {}
+        self.points: dict[Var, int] = {}
 
     def run(self) -> Chosen:
         """Forward: maps by their cost; backward: reductions that their one reader can finish."""
@@ -115,10 +116,23 @@ class _Choice:
 
     def _worth(self, out: Var, price: float) -> bool:
         """Whether a reader evaluates each element so often that memory is cheaper."""
-        points = max((_points(r, out) for r in self.graph.readers.get(out, ())), default=0)
+        points = self._points_read(out)
         extra = max(points - out.type.count, 0)
         recompute = slot_cycles(price * extra, out.type.dtype.bits, self.target)
         return recompute > move_cycles(out.type.nbytes, self.target) + STAGE
+
+    def _points_read(self, var: Var) -> int:
+        """The most elements of a value that one reader evaluates; free readers pass it on."""
+        known = self.points.get(var)
+        if known is None:
+            known = 0
+            for reader in self.graph.readers.get(var, ()):
+                count = _points(reader, var)
+                if is_free(reader) and var in inputs(reader):
+                    count = max(count, *(self._points_read(o) for o in reader.outs))
+                known = max(known, count)
+            self.points[var] = known
+        return known
 
     # ---- reductions that need no memory
 
