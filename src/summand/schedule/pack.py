@@ -97,7 +97,7 @@ def pack_ahead(chain: Chain, ref: Ref, inner: Sequence[str], name: str, aligned:
     order = [(d, _extent(heads[d])) for d in loops] + [(d, extents[d]) for d in inner]
     form, size = _dense(order, aligned)
     source = _element(chain, load.buffer)
-    buffer = Buffer(name, source.dtype, size, space=aligned)
+    buffer = Buffer(name, source.dtype, size)
     code = (load,)
     copy = Nest(tuple((d, extents[d]) for d in inner), code, (Store(name, Address(form), 0),))
     levels: list[Level] = [v for v in chain.levels if v.dim in loops or v.dim in lets]
