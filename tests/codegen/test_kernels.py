@@ -1,6 +1,7 @@
 """Kernels: the grid, scratch, loops, tiles moved back to the edge, conditions, streaming."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -129,6 +130,26 @@ def test_streaming_stores_need_aligned_arrays():
     kernel = Kernel("k", (buffer("x", 3200), buffer("y", 3200)), (), (), ())
     text = emit_kernel(replace(kernel, body=(replace(nest, schedule=streaming),)), target())
     assert "nontemporal" in text
+
+
+def test_equal_nests_of_a_kernel_share_a_function():
+    def step(source: str, result: str) -> Nest:
+        code = (
+            Load(source, at("40*I+i"), f32),
+            Load(source, at("40*I+39-i"), f32),
+            Apply("sub", (0, 1), f32),
+            Position(parse("I+i"), f32),
+            Apply("mul", (2, 3), f32),
+        )
+        stores = (Store(result, at("40*I+i"), 4),)
+        return Nest((("i", 40),), code, stores, schedule=schedule("i16", "", "", "i"))
+
+    names = ["x", "s", "y", "t", "x", "s", "z"]
+    nests = tuple(step(a, b) for a, b in pairwise(names))
+    params = tuple(buffer(n, 120) for n in "xyz")
+    kernel = Kernel("k", params, (buffer("s", 120), buffer("t", 120)), (("I", 3),), nests)
+    assert emit_kernel(kernel, target()).count("define internal") == 1
+    check(kernel, random_buffers(kernel), 1e-5, 1e-4)
 
 
 def test_text_does_not_depend_on_the_run():

@@ -9,34 +9,31 @@ the kernel uses `scratch_bytes(kernel)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from summand.codegen.cpu.memory import branch
-from summand.codegen.cpu.nest import NestWriter
-from summand.codegen.cpu.plan import NestPlan, Ranges, array_bytes, chosen_schedule, form_range
+from summand.codegen.cpu.outline import (
+    ALIGNMENT,
+    MANY,
+    Outliner,
+    Scope,
+    nests_of,
+    streams,
+    write_nest,
+)
+from summand.codegen.cpu.plan import Ranges, array_bytes, form_range
 from summand.codegen.cpu.text import Function, Int, Unit, Value
-from summand.codegen.cpu.untangle import untangle
 from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When
 
-ALIGNMENT = 64  # bytes: of scratch buffers, and what streaming stores need
 GAP = 64  # bytes between scratch buffers, so that they do not share a cache line's set
 
 
 def scratch_bytes(kernel: Kernel) -> int:
     """Bytes of scratch memory that a task of the kernel needs."""
-    arrays = max((array_bytes(n) for n in _nests(kernel.body)), default=0)
+    arrays = max((array_bytes(n) for n in nests_of(kernel.body)), default=0)
     return _scratch_layout(kernel)[1] + arrays
-
-
-def _nests(body: Sequence[Stmt]) -> Iterator[Nest]:
-    """All nests of a tree of statements."""
-    for stmt in body:
-        if isinstance(stmt, Nest):
-            yield stmt
-        else:
-            yield from _nests(stmt.body)
 
 
 def _scratch_layout(kernel: Kernel) -> tuple[dict[str, int], int]:
@@ -66,7 +63,9 @@ class KernelWriter:
         self.buffers: dict[str, Buffer] = {b.name: b for b in (*kernel.params, *kernel.scratch)}
         self.bases: dict[str, Value] = {}
         self.arrays = Value("%scratch", "ptr")
-        self.streams = False
+        nests = list(nests_of(kernel.body))
+        self.streams = any(streams(n) for n in nests)
+        self.outliner = Outliner(unit, kernel.name) if len(nests) >= MANY else None
 
     def write(self) -> None:
         """Write the whole function."""
@@ -166,37 +165,8 @@ class KernelWriter:
     # ---- nests
 
     def _nest(self, nest: Nest, position: dict[str, Int], ranges: Ranges) -> None:
-        nest = untangle(nest)
-        schedule = chosen_schedule(nest)
-        arrays = self.arrays if array_bytes(nest) else None
-
-        def write(streaming: bool) -> None:
-            plan = NestPlan(nest, schedule, ranges, self.buffers)
-            NestWriter(self.fn, plan, position, self.bases, streaming, arrays).write()
-
-        def arm(streaming: bool) -> Callable[[list[Value]], list[Value]]:
-            def run(_: list[Value]) -> list[Value]:
-                write(streaming)
-                return []
-
-            return run
-
-        if not schedule.streaming or not (aligned := self._aligned(nest)):
-            write(False)
-            return
-        self.streams = True
-        self.fn.when(aligned, [], arm(True), arm(False))
-
-    def _aligned(self, nest: Nest) -> Value | None:
-        """Whether all global buffers that a nest stores to are aligned; None: it stores to none."""
-        fn = self.fn
-        names = {b.name for b in self.kernel.params}
-        bits: Value | None = None
-        for name in dict.fromkeys(s.buffer for s in nest.stores if s.buffer in names):
-            address = fn.pure(f"ptrtoint ptr {self.bases[name]} to i64", "i64")
-            both = f"or i64 {bits}, {address}"
-            bits = address if bits is None else fn.pure(both, "i64")
-        if bits is None:
-            return None
-        low = fn.pure(f"and i64 {bits}, {ALIGNMENT - 1}", "i64")
-        return fn.pure(f"icmp eq i64 {low}, 0", "i1")
+        scope = Scope(self.buffers, self.bases, position, ranges, self.arrays)
+        if self.outliner is None:
+            write_nest(self.fn, nest, scope)
+        else:
+            self.outliner.call(self.fn, nest, scope)

@@ -184,21 +184,20 @@ class Unit:
 class Function:
     """A function under construction. `block` is the label of the block that is being written."""
 
-    def __init__(self, unit: Unit, name: str, params: str, result: str = "void") -> None:
+    def __init__(self, unit: Unit, name: str, params: str, internal: bool = False) -> None:
         self.unit = unit
         self.name = name
-        self.result = result
         self.block = "entry"
-        linkage = "" if result == "void" else "internal "
-        self._head = f"define {linkage}{result} @{name}({params}) #0 {{\nentry:"
+        linkage = "internal " if internal else ""
+        self._head = f"define {linkage}void @{name}({params}) #0 {{\nentry:"
         self._lines: list[str] = []
         self._count = 0
         self._known: dict[str, Value] = {}
         self._order: list[str] = []  # keys of _known as they came, to forget those of a scope
 
-    def finish(self, value: Value | None = None) -> str:
+    def finish(self) -> str:
         """Return, close the function and add it to the unit."""
-        self.do("ret void" if value is None else f"ret {value.type} {value.name}")
+        self.do("ret void")
         text = "\n".join((self._head, *self._lines, "}"))
         self.unit.define(self.name, text)
         return text
