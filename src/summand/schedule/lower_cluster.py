@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from summand.dtypes import DType
 from summand.ir.index import Form
 from summand.ir.nodes import Interleave, ReduceAt, Var
 from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
-from summand.rewrite.plan import Cluster, Graph, Tile
+from summand.rewrite.plan import Cluster, Graph, Stage, Tile
+from summand.rewrite.units import product
 from summand.schedule.expressions import Coord, Storage
 from summand.schedule.pack_tile import Packer
 from summand.schedule.task import Memory, NestBuilder, Task
@@ -38,8 +40,7 @@ def lower_cluster(
     cut = [t for t in tiles if t.tile < t.size]
     for t in cut:
         _bind(task, t)
-    for k, var in enumerate(v for v in cluster.roots if v in cluster.scratch):
-        task.storage[var] = _scratch(task, f"s{k}", var, orders[var])
+    _place_scratch(task, stages, cluster.scratch, orders)
     packer = Packer(task, orders)
     parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
     name = _name(graph, cluster)
@@ -74,14 +75,30 @@ def _bind(task: Task, tile: Tile) -> None:
     task.at[tile.dim] = Coord(origin + Form.of(tile.dim) if tile.tile > 1 else origin)
 
 
-def _scratch(task: Task, name: str, var: Var, order: Order) -> Storage:
-    sizes = var.type.sizes
-    dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
-    count = 1
-    for _, n in dims:
-        count *= n
-    task.add_scratch(name, var.type.dtype, count)
-    return task.within(Storage.dense(name, var.type.dtype, dims))
+def _place_scratch(
+    task: Task, stages: Sequence[Stage], scratch: frozenset[Var], orders: Mapping[Var, Order]
+) -> None:
+    """Memory for the values that live within a tile. One whose last reader has run leaves its
+    buffer to the next of the same size, so that a tile's values keep to the cache."""
+    last = {a.var: k for k, stage in enumerate(stages) for a in stage.reads}
+    free: dict[tuple[DType, int], list[str]] = {}
+    busy: list[tuple[int, str, tuple[DType, int]]] = []
+    made = 0
+    for k, stage in enumerate(stages):
+        for _, name, kind in [b for b in busy if b[0] < k]:
+            free.setdefault(kind, []).append(name)
+        busy = [b for b in busy if b[0] >= k]
+        for var in (v for v in stage.roots if v in scratch):
+            sizes = var.type.sizes
+            dims = tuple((d, task.inner.get(d, sizes[d])) for d in orders[var])
+            kind = (var.type.dtype, product(n for _, n in dims))
+            if free.get(kind):
+                name = free[kind].pop(0)
+            else:
+                name, made = f"s{made}", made + 1
+                task.add_scratch(name, *kind)
+            busy.append((last.get(var, k), name, kind))
+            task.storage[var] = task.within(Storage.dense(name, var.type.dtype, dims))
 
 
 def _is_apart(graph: Graph, cluster: Cluster) -> bool:
