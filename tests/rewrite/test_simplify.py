@@ -472,3 +472,51 @@ def test_scatters_add_up_first():
         }
         """,
     )
+
+
+def test_scatter_of_equal_terms():
+    """Neither the terms nor their places change along i."""
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{p=4}, %1: i32{p=4}) {
+          %2: i32{i=3} = iota i
+          %3: bool{i=3} = eq %2 %2
+          %4: f32{i=3,p=4} = where %3 %0 %0
+          %5: i32{i=3,p=4} = where %3 %1 %1
+          %6: f32{a=5} = reduce_at sum {i, p} %4 {a: %5} raise
+          return %6
+        }
+        """,
+        """
+        program (%0: f32{p=4}, %1: i32{p=4}) {
+          %2: f32{} = constant 3.0
+          %3: f32{p=4} = mul %0 %2
+          %4: f32{a=5} = reduce_at sum {p} %3 {a: %1} raise
+          return %4
+        }
+        """,
+    )
+
+
+def test_integers_of_one_value():
+    assert_golden(
+        simplify,
+        """
+        program (%0: i32{p=4}) {
+          %1: i32{} = constant 1
+          %2: i32{p=4} = mod %0 %1
+          %3: i32{p=4} = add %2 %1
+          return %3
+        }
+        """,
+        """
+        program (%0: i32{p=4}) {
+          %1: i32{} = constant 1
+          %2: i32{p=4} = iota p
+          %3: bool{p=4} = eq %2 %2
+          %4: i32{p=4} = where %3 %1 %1
+          return %4
+        }
+        """,
+    )

@@ -10,7 +10,8 @@ Facts are added equation by equation; a fact that might overflow its type is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
@@ -39,8 +40,8 @@ class Facts:
     """Ranges and forms of the values of one program."""
 
     def __init__(self) -> None:
-        self.ranges: dict[Var, Range] = {}
-        self.forms: dict[Var, Form] = {}
+        self.ranges: MutableMapping[Var, Range] = {}
+        self.forms: MutableMapping[Var, Form] = {}
 
     def learn(self, eqn: Eqn) -> None:
         """Add what an equation says of its results; its operands must have been learnt before."""
@@ -100,6 +101,14 @@ class Facts:
         index = {d: i for d, i in op.index if isinstance(i, Form)}
         if form and op.mode == "trusted" and len(index) == len(op.index):
             self._form(out, form.substitute(index))
+
+    def range_of(self, op: Map, type_: Type) -> Range | None:
+        """The range of a map that has not been emitted."""
+        found = Facts()
+        found.ranges, found.forms = ChainMap({}, self.ranges), ChainMap({}, self.forms)
+        out = Var(-1, type_)
+        found._map(op, out)
+        return found.ranges.get(out)
 
     def _map(self, op: Map, out: Var) -> None:
         args = op.args

@@ -207,6 +207,9 @@ def simple_reduce_at(new: Smart, op: ReduceAt, types: Sequence[Type]) -> Sequenc
     sizes = {d: n for a in op.args for d, n in a.type.dims}
     if 0 in sizes.values() or 0 in types[0].sizes.values():
         return None
+    equal = _of_equal_terms(new, op, types)
+    if equal is not None:
+        return equal
     index, mode = _known_places(new, op, types[0], sizes)
     if index != op.index or mode != op.mode:
         return new.emit(ReduceAt(op.monoid, op.dims, op.args, index, mode), types)
@@ -220,6 +223,21 @@ def simple_reduce_at(new: Smart, op: ReduceAt, types: Sequence[Type]) -> Sequenc
     args = new.reduce(op.monoid, alone, *op.args) if alone else op.args
     identity = identity_of(op.monoid, tuple(t.dtype for t in types))
     return [_moved(new, op, moves, a, i, t) for a, i, t in zip(args, identity, types, strict=True)]
+
+
+def _of_equal_terms(new: Smart, op: ReduceAt, types: Sequence[Type]) -> Sequence[Var] | None:
+    """Dims along which neither the terms nor their places change are folded before the scatter."""
+    index = tuple((d, new.peeled(i) if isinstance(i, Var) else i) for d, i in op.index)
+    varying = {d for a in op.args for d in new.peeled(a).type.names}
+    for _, i in index:
+        varying |= i.type.names if isinstance(i, Var) else i.dims
+    lacking = [d for d in op.dims if d not in varying]
+    rest = tuple(d for d in op.dims if d in varying)
+    in_order = op.monoid.commutative or (*rest, *lacking) == op.dims
+    if not lacking or not in_order or any(d not in op.args[0].type.names for d in lacking):
+        return None
+    args = new.reduce(op.monoid, lacking, *op.args)
+    return new.emit(ReduceAt(op.monoid, rest, tuple(args), index, op.mode), types)
 
 
 def _known_places(

@@ -40,7 +40,18 @@ def simple_map(new: Smart, op: Map, type_: Type) -> Var | None:
     if peeled is not None:
         return peeled
     rule = _RULES.get(op.fn)
-    return rule(new, op.args, type_) if rule else None
+    value = rule(new, op.args, type_) if rule else None
+    return _only_value(new, op, type_) if value is None else value
+
+
+def _only_value(new: Smart, op: Map, type_: Type) -> Var | None:
+    """Integers that can have one value only, as x mod 1."""
+    if not type_.dtype.is_integer or _is_spread(op):
+        return None
+    found = new.facts.range_of(op, type_)
+    if found is None or found[0] != found[1]:
+        return None
+    return new.spread_number(found[0], type_)
 
 
 def _folded(new: Smart, op: Map, type_: Type) -> Var | None:
