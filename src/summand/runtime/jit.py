@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import string_at
@@ -74,7 +76,12 @@ class Objects:
 
     def add(self, text: str) -> None:
         """Begin the object file of a module."""
-        self._made.append(self._threads.submit(compile_object, text, self._target))
+        try:
+            made = self._threads.submit(compile_object, text, self._target)
+        except RuntimeError:  # at its exit the interpreter starts no more threads
+            made = Future()
+            made.set_result(compile_object(text, self._target))
+        self._made.append(made)
 
     def files(self) -> list[bytes]:
         """All object files, in the order in which they were added."""
@@ -164,6 +171,71 @@ def _linker() -> llvm.LLJIT:
 #
 # llvmlite takes one lock around each call into LLVM, so threads would take turns. LLVM itself
 # allows calls at once on different contexts, and only the two long ones below are made directly.
+#
+# A fork must not happen while another thread is inside LLVM: the child would inherit its locks,
+# locked for good. So a fork waits for such calls to end, and no new one begins meanwhile.
+
+
+class _Gate:
+    """Counts the calls that are inside; while it is shut nobody comes in."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._shut:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Wait until nobody is inside, and let nobody in."""
+        with self._changed:
+            while self._shut:
+                self._changed.wait()
+            self._shut = True
+            while self._inside:
+                self._changed.wait()
+
+    def open(self) -> None:
+        """Let callers in again."""
+        with self._changed:
+            self._shut = False
+            self._changed.notify_all()
+
+
+_GATE = _Gate()
+
+
+def _before_fork() -> None:
+    _GATE.shut()
+    ffi.lib._lock.__enter__()
+
+
+def _after_fork_in_parent() -> None:
+    ffi.lib._lock.__exit__(None, None, None)
+    _GATE.open()
+
+
+def _after_fork_in_child() -> None:
+    global _GATE
+    ffi.lib._lock.__exit__(None, None, None)
+    _GATE = _Gate()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _unlocked(name: str) -> Callable[..., object]:
@@ -177,7 +249,9 @@ def _parse(text: str) -> llvm.ModuleRef:
     context = llvm.create_context()
     parse = _unlocked("LLVMPY_ParseAssembly")
     with ffi.OutputString() as error:
-        module = llvm.ModuleRef(parse(context, text.encode(), error), context)
+        with _GATE:
+            parsed = parse(context, text.encode(), error)
+        module = llvm.ModuleRef(parsed, context)
         if error:
             message = str(error)
             module.close()
@@ -188,7 +262,8 @@ def _parse(text: str) -> llvm.ModuleRef:
 def _emit(machine: llvm.TargetMachine, module: llvm.ModuleRef, as_object: bool) -> bytes:
     emit = _unlocked("LLVMPY_TargetMachineEmitToMemory")
     with ffi.OutputString() as error:
-        buffer = emit(machine, module, int(as_object), error)
+        with _GATE:
+            buffer = emit(machine, module, int(as_object), error)
         if not buffer:
             raise InternalError(f"jit: LLVM cannot generate machine code: {error}")
     try:
