@@ -221,3 +221,35 @@ def test_results_that_fit_only_one_by_one():
     program = build.finish(results)
     with pytest.raises(OutOfMemoryError, match=r"it needs .*\n.*\n.*result float32{i="):
         compiler.compile(program, ((),), (("i",), ("i",)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_interrupts_while_compiling():
+    script = """
+import os, signal, sys, threading, time
+sys.path.insert(0, {root!r})
+from tests.test_compiler import A, B, ORDERS, product
+from summand import compiler
+from summand.runtime import cache
+interrupted = 0
+for delay in (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.08):
+    cache.default().clear()
+    compiler.forget()
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        for k in range(100):
+            compiler.compile(product(20 + k), *ORDERS)
+        time.sleep(1)
+    except KeyboardInterrupt:
+        interrupted += 1
+    names = os.listdir(cache.default().folder) if cache.default().folder.exists() else []
+    assert all(n.endswith(cache.SUFFIX) for n in names), names
+    (c,) = compiler.compile(product(), *ORDERS).run([A, B])
+    assert abs(c - A @ B).max() < 1e-4
+print(interrupted)
+"""
+    process = python(script)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.strip() == "7"

@@ -162,3 +162,13 @@ def test_folder_from_the_environment(tmp_path):
     env = {**os.environ, "SUMMAND_CACHE_DIR": str(tmp_path / "here")}
     done = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True)
     assert done.stdout.strip() == str(tmp_path / "here")
+
+
+def test_files_of_killed_processes_are_removed(store):
+    store.save(KEY, DATA)
+    old, new = (store.folder / f"{cache.UNFINISHED}{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    store.save(digest("another"), DATA)
+    assert not old.exists() and new.exists()

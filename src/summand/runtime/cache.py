@@ -20,6 +20,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from summand.runtime import machine
 LIMIT = 512 << 20  # bytes of all entries; beyond it the least recently used go
 MAGIC = b"summand-cache-1"
 SUFFIX = ".entry"
+UNFINISHED = ".new-"  # how the names of files begin that are still being written
+ABANDONED = 3600.0  # seconds after which nobody can be writing any more
 
 
 class CacheWarning(UserWarning):
@@ -78,6 +81,7 @@ class Store:
             if not self._is_private():
                 _warn(self.folder, "others may write to it, or it belongs to another user")
                 return
+            self._remove_abandoned()
             self._make_room(len(data))
             _write(self.folder, self._path(key), data)
         except OSError as error:
@@ -112,6 +116,13 @@ class Store:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
+
+    def _remove_abandoned(self) -> None:
+        """Delete half-written files of processes that were killed while they wrote."""
+        for path in self.folder.glob(f"{UNFINISHED}*"):
+            with contextlib.suppress(OSError):  # another process was faster
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
 
     def _make_room(self, nbytes: int) -> None:
         entries = self.entries()
@@ -157,7 +168,7 @@ def _open(data: bytes, key: str) -> bytes | None:
 
 
 def _write(folder: Path, path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".new-", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
