@@ -25,7 +25,7 @@ PAGE = 4096  # bytes; also what one way of the first cache holds
 MOST_POINTS = 30  # vectors of a register tile
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
-LINE_CYCLES = 400.0  # a line of code compiles in 50 us: worth that over several hundred runs
+LINE_CYCLES = 150.0  # a line of code compiles in 50 us: worth that over a thousand runs
 
 
 @dataclass(frozen=True, slots=True)
