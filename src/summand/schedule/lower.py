@@ -48,8 +48,9 @@ def lower_plan(
         params.append(module.add("param", f"p{k}", var, k))
     bindings = [Binding(name, order) for name, order in zip(params, param_order, strict=True)]
     results = []
+    made = {v: eqn.loc for eqn in plan.program.eqns for v in eqn.outs}
     for k, (var, wanted) in enumerate(zip(plan.program.results, result_order, strict=True)):
-        results.append(Binding(module.add("result", f"r{k}", var, k), wanted))
+        results.append(Binding(module.add("result", f"r{k}", var, k, made.get(var)), wanted))
     steps, orders = Unit(module, plan, "").lower(bindings, results)
     param_layouts = [_layout(v, o) for v, o in zip(plan.program.params, param_order, strict=True)]
     result_layouts = [_layout(v, o) for v, o in zip(plan.program.results, orders, strict=True)]
