@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from summand.codegen.cpu import ops_float, vmath
 from summand.codegen.cpu.arith import Arith
+from summand.codegen.cpu.memory import narrow_half, widen_half
 from summand.codegen.cpu.ops_int import Integers
 from summand.codegen.cpu.text import Function, Value, constant, register_type, vector
 from summand.dtypes import DType, bf16, bool_, f16, f32, f64, i8, i16, i32, i64
@@ -230,8 +231,7 @@ def _between_floats(fn: Function, x: Value, source: DType, dtype: DType, lanes: 
     narrow = _round_to_odd(fn, x, lanes) if source is f64 else x
     if dtype is bf16:
         return round_to_bf16(fn, narrow, lanes)
-    half = fn.cast("fptrunc", narrow, vector("half", lanes))
-    return fn.cast("fpext", half, type_, dtype)
+    return widen_half(fn, narrow_half(fn, narrow, lanes), lanes)
 
 
 def _round_to_odd(fn: Function, x: Value, lanes: int) -> Value:
