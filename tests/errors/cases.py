@@ -298,3 +298,56 @@ def combine_of_another_type():
     k = sm.Dim("k")
     longest = sm.Monoid(lambda a, b: a * 0.5 + b, 0)
     return longest[k](sm.array(np.arange(3), k))
+
+
+def a_function_is_wanted():
+    t = sm.Dim("t")
+    return sm.recur(3, over=t, init=0)
+
+
+def a_dim_is_wanted():
+    k = sm.Dim("k")
+    return sm.sort(sm.array(floats(4), k), "k")
+
+
+def a_shape_is_wanted():
+    return sm.zeros(3)
+
+
+def a_ragged_list():
+    i, k = sm.dims("i k")
+    return sm.array([[1, 2], [3]], i, k)
+
+
+def a_size_that_is_not_whole():
+    k = sm.Dim("k")
+    return sm.zeros({k: 2.5})
+
+
+def a_seed_of_text():
+    return sm.random.key("seed")
+
+
+def an_identity_of_text():
+    return sm.Monoid(lambda a, b: a + b, "zero")
+
+
+def argnums_by_name():
+    k = sm.Dim("k")
+    return sm.grad(lambda x: sm.sum[k](x), "x")(sm.array(floats(4), k))
+
+
+def integer_beyond_floats():
+    k = sm.Dim("k")
+    return sm.array(floats(4), k) * 10**400
+
+
+def jit_of_an_ndarray():
+    return sm.jit(lambda x: x + 1)(np.ones(3))
+
+
+def a_cotangent_of_another_size():
+    k = sm.Dim("k")
+    x = sm.array(floats(4), k)
+    _, back = sm.vjp(lambda x: x * x, x)
+    return back(sm.array(floats(3), k))

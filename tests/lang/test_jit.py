@@ -176,6 +176,15 @@ def test_refused():
         sm.jit(lambda x: x).inspect()
 
 
+def test_escaped_arrays():
+    kept = []
+    sm.jit(lambda x: kept.append(x * 2) or x)(of(1.0))
+    with pytest.raises(TraceError, match="escaped from the function"):
+        kept[0].numpy()
+    with pytest.raises(TraceError):
+        sm.jit(lambda x: x + kept[0])(of(1.0))
+
+
 def test_a_failed_trace_leaves_nothing_behind():
     f = sm.jit(lambda x, bad: x.numpy() if bad else x + 1)
     with pytest.raises(TraceError):

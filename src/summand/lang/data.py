@@ -25,8 +25,8 @@ def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray,
     try:
         array = np.asarray(x)
     except (ValueError, OverflowError) as error:
-        what = f"sm.array cannot make an array of this {type(x).__name__}: {error}"
-        advice = "Give it an ndarray, a number, or lists nested to a box."
+        what = f"sm.array cannot make an array of this {type(x).__name__}"
+        advice = "Lists of one level must be of one length; or give it an ndarray or a number."
         raise ArgumentError(message(what, source_row(here()), advice)) from error
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

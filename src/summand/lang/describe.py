@@ -19,6 +19,7 @@ from summand.lang.graph import Sized
 Row = tuple[str, Loc | None]
 RERUN = "A line that is run twice (a notebook's cell, a function's body) makes new dims each time."
 
+_LONG = 90  # characters of a source line that a message shows
 _ASSIGNED = re.compile(r"([^\W\d]\w*)\s*(?::[^=]+)?=[^=]")
 
 
@@ -93,7 +94,7 @@ def name_of(value: Sized, at: Loc | None) -> str:
     assigned = _ASSIGNED.match(node.loc.text)
     if assigned:
         return assigned.group(1)
-    return node.loc.text.removeprefix("return ") or _op_name(node.op)
+    return _text(node.loc) or _op_name(node.op)
 
 
 def _op_name(op: Op | None) -> str:
@@ -116,7 +117,13 @@ def row(value: Sized, names: Names, at: Loc | None) -> Row:
 
 def source_row(loc: Loc | None) -> list[Row]:
     """The user's own line."""
-    return [(loc.text.removeprefix("return ") or "(no source text)", loc)] if loc else []
+    return [(_text(loc) or "(no source text)", loc)] if loc else []
+
+
+def _text(loc: Loc) -> str:
+    """The line's text, as far as it is needed to find it."""
+    text = loc.text.removeprefix("return ")
+    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
 
 
 def message(what: str, rows: Sequence[Row], advice: str) -> str:

@@ -281,12 +281,13 @@ def _buffer_of(value: Sized) -> Buffer:
 def not_concrete(what: str, value: Sized, loc: Loc | None) -> TraceError:
     """The error for looking at a traced array."""
     rows = [(f"{name_of(value, loc)}: traced here", value.loc), *source_row(loc)]
-    advice = (
+    escaped = "It has escaped from the function that was traced: return it from there."
+    inside = (
         "Inside jit, grad and the like, arrays have no numbers yet. To choose by element use\n"
         "sm.where, to branch sm.cond, to loop sm.while_loop or sm.recur."
     )
     header = f"{what} of a traced array was asked for"
-    return TraceError(message(header, rows, advice))
+    return TraceError(message(header, rows, inside if is_tracing() else escaped))
 
 
 def first_placeholder(values: Sequence[Sized]) -> Sized | None:
