@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from summand.ir.nodes import Constant, Program, Recur, Var
 from summand.options import Options, Target
 from summand.rewrite.clusters import Group, join, solitary
+from summand.rewrite.flatten_bodies import flatten_bodies
 from summand.rewrite.plan import (
     Cluster,
     Control,
@@ -33,7 +34,7 @@ from summand.rewrite.units import Unit, unit_of
 
 def fuse(program: Program, target: Target, options: Options) -> Plan:
     """The plan of a program."""
-    program = unique_bodies(program)
+    program = unique_bodies(flatten_bodies(program))
     graph = Graph.of(program)
     chosen = choose_stored(graph, program, target)
     units = _units(graph, program, chosen.all)

@@ -125,7 +125,7 @@ def _lengthen(
             return
         if dim in tiles:
             want = min(sizes[dim], max(-(-LINE // max(run, 1)), tiles[dim]))
-            _grow(tiles, dim, want, sizes, cluster, target, target.l2 * 3 // 4, streams=True)
+            _grow(tiles, dim, want, sizes, cluster, target, target.l2, streams=True)
             run *= tiles[dim]
             if tiles[dim] < sizes[dim]:
                 return
