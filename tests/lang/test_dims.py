@@ -67,6 +67,17 @@ def test_order_of_dims_is_not_observable():
     same(first + second, 2 * a, i, k)
 
 
+def test_a_size_of_one_is_a_size_like_others():
+    with pytest.raises(DimError, match="k has two sizes"):
+        (sm.array(ramp(3, 1), i, k) + sm.array(ramp(4), k)).numpy(i, k)
+
+
+def test_elementwise_takes_the_union_of_dims():
+    a, b = sm.array(ramp(3), i), sm.array(ramp(4), k)
+    same(a * b, np.outer(ramp(3), ramp(4)), i, k)
+    assert set((a * b).dims) == {i, k}
+
+
 def test_eq_is_the_kronecker_delta():
     a = sm.array(ramp(3, 3), i, j)
     same(sm.sum[i, j](a * sm.eq(i, j)), np.trace(ramp(3, 3)))

@@ -56,6 +56,9 @@ def test_16_bit_floats():
     assert float(sm.mean[i](of(values, i))) == 20.0
     assert sm.mean[i](of(values, i)).dtype is sm.f16
     assert sm.sum[i](of(values, i)).dtype is sm.f16
+    ones = np.ones(4097, np.float32)  # f16 counts by ones to 2048, bf16 to 256
+    assert float(sm.sum[i](of(ones, i, dtype="f16"))) == 4096.0
+    assert float(sm.sum[i](of(ones, i, dtype="bf16"))) == 4096.0
 
 
 def test_nothing_to_fold():
