@@ -91,7 +91,8 @@ def _items(
             _stage(graph, units, local_to(units, group.units, private), target) for units in nests
         )
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
-        shared = tuple(sorted(group.shared)) if len(stages) > 1 else ()
+        several = len(stages) > 1 or any(s.body for s in stages)
+        shared = tuple(sorted(group.shared)) if several else ()
         yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset())
 
 

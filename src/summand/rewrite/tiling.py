@@ -22,6 +22,7 @@ LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
 POINTS = 8192  # points of the smallest large nest; below, entry and latency show
 PANEL = 2048  # elements of an operand that several rows had better read together
 FAR = 1 << 40  # room without limit
+STEP_ROWS = 16  # rows of a recurrence that is a loop around products
 ROWS = 32  # rows that read one panel together
 
 
@@ -41,6 +42,9 @@ def choose_tiles(
     tiles = dict.fromkeys(sizes, 1)
     for order, count in _long_walks(values, orders):
         _lengthen(tiles, order, count, sizes, cluster, target)
+    if any(s.body for s in cluster.stages):
+        _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
+        return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache
         _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, FAR)
@@ -153,6 +157,7 @@ def _grow_all(
     sizes: Mapping[str, int],
     cluster: Cluster,
     target: Target,
+    tasks: int = 0,
 ) -> None:
     """Grow tiles, innermost dims first, until they hold `goal` points together."""
     for dim in rank:
@@ -160,7 +165,7 @@ def _grow_all(
         if held >= goal:
             return
         want = min(sizes[dim], -(-goal * tiles[dim] // held))
-        _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 2)
+        _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 2, tasks=tasks)
 
 
 def _grow(
@@ -172,6 +177,7 @@ def _grow(
     target: Target,
     room: int,
     streams: bool = False,
+    tasks: int = 0,
 ) -> None:
     """Set a tile to about `want`, as long as the cache has room and there are tasks enough.
 
@@ -181,8 +187,8 @@ def _grow(
     while want > least:
         size = _even(sizes[dim], want)
         new = {**tiles, dim: size}
-        tasks = product(-(-sizes[d] // t) for d, t in new.items())
-        if tile_bytes(cluster, new, streams) <= room and tasks >= 4 * target.threads:
+        count = product(-(-sizes[d] // t) for d, t in new.items())
+        if tile_bytes(cluster, new, streams) <= room and count >= (tasks or 4 * target.threads):
             tiles[dim] = max(size, least)
             return
         want //= 2
