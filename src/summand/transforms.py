@@ -248,7 +248,8 @@ def _like(x: object, type_: Type, what: str) -> Sized:
             names = Names([*value.dims, *type_.names])
             shown = names.type(type_.dtype, ordered(type_.dims))
             header = f"a {what} differs in {names[dim]} from its value {shown}"
-            raise DimError(message(header, [row(value, names, here()), *source_row(here())], ""))
+            rows = [row(value, names, here()), *source_row(here())]
+            raise DimError(message(header, rows, f"Pass a {what} of the value's dims and sizes."))
     return expand(value, type_.sizes)
 
 

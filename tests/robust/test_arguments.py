@@ -46,7 +46,7 @@ REFUSED = {
     "a sum of a list": (lambda: sm.sum[k]([1, 2]), ArgumentError),
     "a sort over text": (lambda: sm.sort(a(), "k"), ArgumentError),
     "a top_k into text": (lambda: sm.top_k(a(), k, "best"), ArgumentError),
-    "numpy of text": (lambda: a().numpy("k"), DimError),
+    "numpy of text": (lambda: a().numpy("k"), ArgumentError),
     "an index by text": (lambda: a()["k"], ArgumentError),
     "an index by a float": (lambda: a()[k:1.5], ArgumentError),
     "an index by None": (lambda: a()[k:None], ArgumentError),

@@ -81,6 +81,7 @@ def test_a_whole_entry_with_a_program_of_other_types_is_not_believed(folder):
     assert answer() == pytest.approx(RIGHT, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::summand.runtime.cache.CacheWarning")
 def test_an_entry_that_cannot_be_read(folder):
     assert answer() == pytest.approx(RIGHT, rel=1e-6)
     for path in entries(folder):
