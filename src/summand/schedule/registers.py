@@ -347,7 +347,6 @@ def _best_tile(
     vectors = {d: -(-facts.extents[d] // lane_dims.get(d, 1)) for d in sorted(forced)}
     whole = tuple(Piece(d, n) for d, n in vectors.items() if n > 1)
     steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
-    steps = lane_dims | steps | {d: facts.extents[d] for d in forced}
     tile = tuple(Piece(d, c) for d, c in zip(dims, best, strict=True) if c > 1)
     return Choice(
         lanes,
@@ -358,7 +357,7 @@ def _best_tile(
         won.copies,
         won.accumulators,
         tuple(sorted(packed)),
-        steps,
+        lane_dims | steps | {d: facts.extents[d] for d in forced},
         won.step_lines,
     )
 
