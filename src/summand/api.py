@@ -89,7 +89,7 @@ trace.set_evaluator(run_program)
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Without garbage collection: a trace makes many small objects that all live for a while, which
-    the collector would look through again and again, at half of the time that compiling takes."""
+    the collector would look through again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
