@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
+from summand.codegen.cpu.choice import array_bytes
 from summand.codegen.cpu.memory import branch
 from summand.codegen.cpu.outline import (
     ALIGNMENT,
@@ -22,7 +23,7 @@ from summand.codegen.cpu.outline import (
     streams,
     write_nest,
 )
-from summand.codegen.cpu.plan import Ranges, array_bytes, form_range
+from summand.codegen.cpu.plan import Ranges, form_range
 from summand.codegen.cpu.text import Function, Int, Unit, Value
 from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When

@@ -20,23 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from summand.codegen.cpu import memory
-from summand.codegen.cpu.memory import Mask, Place
-from summand.codegen.cpu.ops import emit_op
 from summand.codegen.cpu.places import UNBOUNDED
 from summand.codegen.cpu.plan import Access, NestPlan, Point, Sink
-from summand.codegen.cpu.states import States
-from summand.codegen.cpu.text import Function, Int, Value, memory_type
+from summand.codegen.cpu.sinks import Sinks
+from summand.codegen.cpu.text import Function, Int, Value
 from summand.codegen.cpu.values import Key
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.code import refs
-from summand.loops.nodes import Bound, Carry, Const, Fold, Guard, Ref, Store
+from summand.loops.nodes import Bound, Carry, Const, Fold, Guard, Ref
 
 MOST_HOISTED = 12  # values kept in registers across a loop that reduces nothing
 
 
-class NestWriter(States):
+class NestWriter(Sinks):
     """Writes a nest into a function. `streaming`: whether its stores may bypass the cache."""
 
     def __init__(
@@ -48,8 +45,7 @@ class NestWriter(States):
         streaming: bool = False,
         arrays: Value | None = None,
     ) -> None:
-        super().__init__(fn, plan, dict(outer), dict(bases), arrays)
-        self.streaming = streaming
+        super().__init__(fn, plan, dict(outer), dict(bases), streaming, arrays)
         self._bounds = {b.dim: b for b in plan.nest.bounds}
 
     def write(self) -> None:
@@ -73,7 +69,7 @@ class NestWriter(States):
         left = [s for s in sinks if self._unbound(s)]
         if left:
             raise InternalError(f"codegen: sinks {left} wait for each other in {self.plan.nest}")
-        self._run(sinks)
+        self.run(sinks)
 
     def _unbound(self, sink: Sink) -> frozenset[str]:
         return self.plan.needs(sink).difference(self.open)
@@ -375,138 +371,3 @@ class NestWriter(States):
     def _settled(self, r: Ref) -> bool:
         """Whether a value can be evaluated now, once and for all that follows."""
         return not self.plan.unsteady[r] and all(self._done(f) for f in self.plan.below(r))
-
-    # ---- sinks that need no more loops
-
-    def _run(self, sinks: Sequence[Sink]) -> None:
-        """Run sinks at all points of the block."""
-        if self.plan.end is not None and not self.plan.inner & set(self.open):
-            stores = [s for s in sinks if s >= len(self.plan.code)]
-            self._run_in_end_lanes(stores)
-            sinks = [s for s in sinks if s < len(self.plan.code)]
-        done: set[Key] = set()
-        dims = frozenset[str]().union(*(self.plan.point_dims(s) for s in sinks))
-        for turn, points in enumerate(self.plan.block_points(self.size, dims)):
-            self._prefetch(sinks, points)
-            for p in points:  # all sinks at one point: what they share need not live long
-                for sink in sinks:
-                    self._run_at(sink, p, turn, done)
-
-    def _run_at(self, sink: Sink, p: Point, turn: int, done: set[Key]) -> None:
-        if sink >= len(self.plan.code):
-            number = sink - len(self.plan.code)
-            at = self.plan.store_registers[number]
-            key: Key = (sink, *(p.get(d, 0) for d in at))
-            if key not in done:
-                done.add(key)
-                self._store(number, p)
-            return
-        instr = self.plan.code[sink]
-        if isinstance(instr, Carry):
-            self.store_state(sink, p)
-            return
-        assert isinstance(instr, Fold)
-        at = self.plan.at_registers[sink]
-        here = (sink, *(p.get(d, 0) for d in at))
-        key = (*here, tuple(p.get(d, 0) for d in instr.dims))
-        if key in done:
-            return
-        done.add(key)
-        slot = (*here, turn % self.plan.schedule.copies)
-        self.acc[slot] = self.accumulate(sink, p, self.acc[slot])
-
-    def _run_in_end_lanes(self, stores: Sequence[Sink]) -> None:
-        """Stores after a reduction, in the lanes of the end, at all its points."""
-        end = self.plan.end
-        assert end is not None
-        if not stores:
-            return
-        self.lanes = end
-        done: set[Key] = set()
-        for sink in stores:
-            deps = self.plan.point_dims(sink)
-            dims = sorted(deps & {*end.offsets, *self.plan.lanes.offsets})
-            inside: list[dict[str, int]] = [{}]
-            for d in dims:
-                places = range(0, self.size[d], end.volume.get(d, 1))
-                inside = [{**q, d: v} for q in inside for v in places]
-            for turn in self.plan.block_points(self.size, deps.difference(dims)):
-                for r in turn:
-                    for q in inside:
-                        self._run_at(sink, {**r, **q}, 0, done)
-        self.lanes = self.plan.lanes
-
-    # ---- stores
-
-    def _store(self, number: int, p: Point) -> None:
-        store = self.plan.nest.stores[number]
-        access = self.plan.store_access(number)
-        value = self.deep_value(store.value, p)
-        place = self.place(access, p)
-        mask = self.access_mask(access, p, place)
-        if place.lanes > 1:
-            value = self.widened(value)
-            mask = self._without_copies(mask, access.dims, place.lanes)
-        if store.combine is not None:
-            self._combine_store(store, place, value, mask)
-            return
-        streaming = self.streaming and mask.free and self._aligned(number, place)
-        memory.store(self.fn, place, value, mask, streaming)
-
-    def _combine_store(self, store: Store, place: Place, value: Value, mask: Mask) -> None:
-        fn_name = store.combine
-        assert fn_name is not None
-        dtype = place.dtype
-
-        def combine(old: Value, new: Value, lanes: int) -> Value:
-            typed = [Value(v.name, v.type, dtype) for v in (old, new)]
-            return emit_op(self.fn, fn_name, typed, dtype, lanes)
-
-        memory.combine_store(self.fn, place, value, mask, combine)
-
-    def _without_copies(self, mask: Mask, dims: frozenset[str], lanes: int) -> Mask:
-        """Of lanes that differ only along dims that a store does not depend on, keep the first."""
-        copies = [along for d, along in self.lanes.offsets.items() if d not in dims]
-        if not copies:
-            return mask
-        first = tuple(all(along[k] == 0 for along in copies) for k in range(lanes))
-        static = mask.static or (True,) * lanes
-        kept = tuple(a and b for a, b in zip(first, static, strict=True))
-        return Mask(kept, mask.uniform, mask.lanes)
-
-    def _aligned(self, number: int, place: Place) -> bool:
-        """Whether a vector's address is a multiple of its size, given that its buffer's is."""
-        access = self.plan.store_access(number)
-        lanes = place.lanes
-        if not place.contiguous or lanes == 1 or access.quasi or access.dynamic:
-            return False
-        if lanes * place.dtype.bytes < 16 or (place.offset + place.pattern[0]) % lanes:
-            return False
-        for d, c in access.own:
-            at = self.position[d]
-            factor = at if isinstance(at, int) else self.multiple.get(d, 1)
-            if c * factor % lanes:
-                return False
-        return all(c % lanes == 0 and isinstance(a, str) for a, c in access.outer.terms)
-
-    # ---- prefetch
-
-    def _prefetch(self, sinks: Sequence[Sink], points: Sequence[Point]) -> None:
-        """Ask for the elements that buffers' later rounds will read, in the innermost loop."""
-        ahead = dict(self.plan.schedule.prefetch)
-        if not ahead or not self.open or self.open[-1] != self.plan.loops[-1]:
-            return
-        seen: set[str] = set()
-        for r in sorted({r for s in sinks for r in self.plan.loads(s)}):
-            access = self.plan.load_access(r)
-            distance = ahead.get(access.buffer.name)
-            if distance is None or access.dynamic:
-                continue
-            for p in points:
-                place = self.place(access, p)
-                at = place.offset + min(place.pattern) + distance
-                pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
-                if pointer.name not in seen:
-                    seen.add(pointer.name)
-                    self.fn.unit.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
-                    self.fn.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")

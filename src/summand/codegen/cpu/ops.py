@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from summand.codegen.cpu import ops_float, vmath
 from summand.codegen.cpu.arith import Arith
-from summand.codegen.cpu.memory import narrow_half, widen_half
+from summand.codegen.cpu.elements import narrow_half, widen_half
 from summand.codegen.cpu.ops_int import Integers
 from summand.codegen.cpu.text import Function, Value, constant, register_type, vector
 from summand.dtypes import DType, bf16, bool_, f16, f32, f64, i8, i16, i32, i64

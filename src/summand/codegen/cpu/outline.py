@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from summand.codegen.cpu.choice import array_bytes, chosen_schedule
 from summand.codegen.cpu.nest import NestWriter
-from summand.codegen.cpu.plan import NestPlan, Ranges, array_bytes, chosen_schedule
+from summand.codegen.cpu.plan import NestPlan, Ranges
 from summand.codegen.cpu.text import Function, Int, Unit, Value
 from summand.codegen.cpu.untangle import untangle
 from summand.ir.index import Form

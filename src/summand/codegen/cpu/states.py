@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from summand.codegen.cpu.plan import NestPlan, Point, Sink
+from summand.codegen.cpu.relane import Relaned
 from summand.codegen.cpu.text import Function, Int, Value, memory_type
-from summand.codegen.cpu.values import Key, Values
+from summand.codegen.cpu.values import Key
 from summand.loops.nodes import Carry, Fold, Last, Ref
 
 
-class States(Values):
-    """Adds to `Values` the values that loops carry."""
+class States(Relaned):
+    """Adds to `Relaned` the values that loops carry."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from summand.codegen.cpu.plan import chosen_schedule, looped_dims, steps_of
+from summand.codegen.cpu.choice import chosen_schedule, looped_dims, steps_of
 from summand.ir.index import Form
 from summand.loops.code import Code, refs
 from summand.loops.nodes import (
