@@ -155,3 +155,33 @@ def test_edit_distance():
             table[p + 1, q + 1] = min(steps)
     np.testing.assert_array_equal(found.numpy(i, j), table[1:, 1:])
     assert int(found[i:-1, j:-1]) == 3
+
+
+def test_attention_with_a_learned_bias_by_distance(rng):
+    q, k_, v = (rng.standard_normal((2, 6, 4)) for _ in range(3))
+    bias = rng.standard_normal((2, 11))
+    Q, K, V = (sm.array(a, head, t, d) for a in (q, k_, v))
+    r = sm.Dim("r")
+
+    def by_distance(b):
+        return lambda z, q, kv: 5 * sm.tanh(z / 5) + b[r : q - kv + 5]
+
+    B = sm.array(bias, head, r)
+    found = sm.jit(lambda B: attention(Q, K, V, by_distance(B)))(B)
+    places = np.arange(6)[:, None] - np.arange(6) + 5
+
+    def plain(bias):
+        z = 5 * np.tanh(np.einsum("htd,hud->htu", q, k_) / 5) + bias[:, places]
+        e = np.exp(z - z.max(-1, keepdims=True))
+        return np.einsum("htu,hud->htd", e / e.sum(-1, keepdims=True), v)
+
+    np.testing.assert_allclose(found.numpy(head, t, d), plain(bias), rtol=1e-10)
+
+    def loss(B):
+        return sm.sum[head, t, d](attention(Q, K, V, by_distance(B)) ** 2)
+
+    gradient = sm.jit(sm.grad(loss))(B).numpy(head, r)
+    step = np.zeros_like(bias)
+    step[1, 7] = 1e-6
+    difference = ((plain(bias + step) ** 2).sum() - (plain(bias - step) ** 2).sum()) / 2e-6
+    np.testing.assert_allclose(gradient[1, 7], difference, rtol=1e-5)
