@@ -15,12 +15,13 @@ number. NaN and infinity stay where they are, but that the reciprocal of a share
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from summand.dtypes import DType, bf16, bool_, f16, f32, f64
+from summand.dtypes import DType, bool_
 from summand.ir.nodes import Map, Scalar, Type, Var
 from summand.ir.scalars import apply, scalar, widen
 from summand.rewrite.simplify_scatter import sum_of_scatters
+from summand.rewrite.simplify_types import conj, convert, part
 from summand.rewrite.simplify_where import filled
 from summand.rewrite.smart import Smart
 
@@ -318,67 +319,6 @@ def _spread_anew(new: Smart, pred: Var, value: Var, type_: Type) -> Var | None:
     return new.spread(value, type_.sizes)
 
 
-# ---- types
-
-_INTEGERS_HELD: Mapping[DType, int] = {f16: 11, bf16: 8, f32: 24, f64: 53}
-
-
-def holds(wide: DType, narrow: DType) -> bool:
-    """True where every value of `narrow` is one of `wide` exactly."""
-    if wide == narrow or narrow is bool_:
-        return True
-    if wide.is_complex:
-        part = f32 if wide.bits == 64 else f64
-        return holds(part, narrow) if not narrow.is_complex else wide.bits >= narrow.bits
-    if narrow.is_integer and wide.is_integer:
-        if narrow.kind == wide.kind:
-            return wide.bits >= narrow.bits
-        return wide.kind == "int" and wide.bits > narrow.bits
-    if narrow.is_integer:
-        bits = narrow.bits - (narrow.kind == "int")
-        return wide in _INTEGERS_HELD and bits <= _INTEGERS_HELD[wide]
-    if narrow.is_float and wide.is_float:
-        return wide.bits > narrow.bits
-    return False
-
-
-def _convert(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
-    arg = args[0]
-    target, middle = type_.dtype, arg.type.dtype
-    if target == middle:
-        return arg
-    inner = new.map_of(arg, "convert")
-    if not inner:
-        return None
-    source = inner[0].type.dtype
-    if not holds(middle, source):
-        return None
-    if target == source:
-        return inner[0]
-    # From float to integer saturates, from integer to integer wraps: the middle type matters there.
-    kept = source is bool_ or not (target.is_integer and source.is_integer and middle.is_inexact)
-    return new.map("convert", inner[0], dtype=target) if kept else None
-
-
-def _part(number: int) -> Rule:
-    """real and imag of a pair; real of a real number."""
-
-    def rule(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
-        if not args[0].type.dtype.is_complex:
-            return args[0] if number == 0 else new.spread_number(0, type_)
-        pair = new.map_of(args[0], "complex")
-        return new.spread(pair[number], type_.sizes) if pair else None
-
-    return rule
-
-
-def _conj(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
-    if not type_.dtype.is_complex:
-        return args[0]
-    inner = new.map_of(args[0], "conj")
-    return inner[0] if inner else None
-
-
 _RULES: dict[str, Rule] = {
     "add": _add,
     "sub": _sub,
@@ -398,8 +338,8 @@ _RULES: dict[str, Rule] = {
     "and": _junction(True),
     "or": _junction(False),
     "where": _where,
-    "convert": _convert,
-    "real": _part(0),
-    "imag": _part(1),
-    "conj": _conj,
+    "convert": convert,
+    "real": part(0),
+    "imag": part(1),
+    "conj": conj,
 }
