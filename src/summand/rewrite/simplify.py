@@ -9,7 +9,8 @@
 One pass over the equations, in order: an equation is rewritten when it is emitted, with operands
 that are already simple, and what a rule emits is rewritten in turn. So a pass is linear; it is
 repeated while it changes something, a few times at most. The rules are in `simplify_map` (algebra),
-`simplify_index` (reindex) and `simplify_fold` (reduce, reduce_at).
+with `simplify_types` and `simplify_where`, `simplify_index` (reindex) and `simplify_fold` (reduce,
+reduce_at) with `simplify_scatter`.
 
 Needs a verified Program. Keeps results up to rounding (factors leave sums), the sign of zeros, and
 what is computed with NaN where a value is not used.
