@@ -24,6 +24,13 @@ def two_sizes_elementwise():
     return y.numpy(i, k)
 
 
+def two_sizes_by_a_rename():
+    i, k = sm.dims("i k")
+    x = sm.array(floats(7), i)
+    w = sm.array(floats(5), k)
+    sm.sum[k](x[i:k] * w)
+
+
 def two_sizes_with_the_dims_own():
     w = sm.Dim("w", 2)
     sm.array(floats(3), w)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from summand.dtypes import DType
 from summand.errors import Loc, layout
 from summand.ir.index import Form
-from summand.ir.nodes import Constant, Map, Op, Table
+from summand.ir.nodes import Constant, Map, Reduce, Reindex, Table
 from summand.lang import keys
-from summand.lang.graph import Sized
+from summand.lang.graph import Node, Sized
 
 Row = tuple[str, Loc | None]
 RERUN = "A line that is run twice (a notebook's cell, a function's body) makes new dims each time."
@@ -90,21 +90,32 @@ def name_of(value: Sized, at: Loc | None) -> str:
     if node.label:
         return node.label
     if node.loc is None or node.loc == at:
-        return _op_name(node.op)
+        return _op_name(node, at)
     assigned = _ASSIGNED.match(node.loc.text)
     if assigned:
         return assigned.group(1)
-    return _text(node.loc) or _op_name(node.op)
+    return _text(node.loc) or _op_name(node, at)
 
 
-def _op_name(op: Op | None) -> str:
+def _op_name(node: Node, at: Loc | None) -> str:
+    op = node.op
     match op:
         case None:
             return "array"
+        case Map(fn="convert"):
+            return name_of(node.args[0], at)
         case Map():
             return f"{op.fn}(…)"
         case Constant():
             return str(op.value) if not isinstance(op.value, Table) else "table"
+        case Reindex():
+            names = Names([*node.args[0].dims, *node.types[0].names])
+            places = (
+                f"{names[d]}: {names.form(i) if isinstance(i, Form) else '…'}" for d, i in op.index
+            )
+            return f"{name_of(node.args[0], at)}[{', '.join(places)}]"
+        case Reduce():
+            return f"{op.monoid.name}(…)"
         case _:
             return f"{type(op).__name__.lower()}(…)"
 
