@@ -41,11 +41,21 @@ class Sinks(States):
             sinks = [s for s in sinks if s < len(self.plan.code)]
         done: set[Key] = set()
         dims = frozenset[str]().union(*(self.plan.point_dims(s) for s in sinks))
-        for turn, points in enumerate(self.plan.block_points(self.size, dims)):
+        turns = self.plan.block_points(self.size, dims)
+        if all(s >= len(self.plan.code) for s in sinks):
+            turns = [self._sparing([p for points in turns for p in points], sinks)]
+        for turn, points in enumerate(turns):
             self._prefetch(sinks, points)
             for p in points:  # all sinks at one point: what they share need not live long
                 for sink in sinks:
                     self._run_at(sink, p, turn, done)
+
+    def _sparing(self, points: list[dict[str, int]], sinks: Sequence[Sink]) -> list[dict[str, int]]:
+        """Points in an order that keeps few loads alive: dims that few read vary fastest."""
+        loads = [self.plan.deps[r] for s in sinks for r in self.plan.loads(s)]
+        readers = {d: sum(d in deps for deps in loads) for p in points for d in p}
+        dims = sorted(readers, key=lambda d: -readers[d])
+        return sorted(points, key=lambda p: [p.get(d, 0) for d in dims])
 
     def _run_at(self, sink: Sink, p: Point, turn: int, done: set[Key]) -> None:
         if sink >= len(self.plan.code):
