@@ -38,6 +38,10 @@ REFUSED = {
     "sm.array of objects": (lambda: sm.array(np.array([None, 1]), k), DTypeError),
     "sm.array of dates": (lambda: sm.array(np.zeros(3, "M8[s]"), k), DTypeError),
     "sm.array of longdouble": (lambda: sm.array(np.ones(3, np.longdouble), k), DTypeError),
+    "sm.array of a masked array": (
+        lambda: sm.array(np.ma.masked_array([1.0, 2.0], [0, 1]), k),
+        ArgumentError,
+    ),
     "sm.array of a ragged list": (lambda: sm.array([[1, 2], [3]], i, j), ArgumentError),
     "sm.array with text for dims": (lambda: sm.array(np.ones(3), "k"), ArgumentError),
     "sm.array with one dim twice": (lambda: sm.array(np.ones((3, 3)), i, i), DimError),

@@ -1,5 +1,7 @@
 """NaN, infinities, signed zeros and denormals go through every operation as in NumPy."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -254,3 +256,23 @@ def test_shifts_beyond_the_width_do_not_crash():
     by = sm.array(np.array([31, 32, 40], np.int32), k)
     (found,) = compiled(lambda a, by: a << by, a, by)
     assert found.shape == (3,)
+
+
+def test_numpys_error_state_and_warnings_are_the_users_own():
+    """Constants are folded with NumPy; whoever makes its warnings errors sees no difference."""
+    with np.errstate(all="raise"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = floats([1.0, 2.0], k)
+        zeros = sm.zeros({k: 2})
+        assert np.isinf((x * sm.exp(zeros + 1000)).numpy()).all()
+        assert np.isinf((x / 0).numpy()).all()
+        assert np.isinf(sm.log(zeros).numpy()).all()
+        assert np.isnan((zeros / zeros).numpy()).all()
+        assert np.isinf(sm.array(np.array([1e300]), k).astype("f16").numpy()).all()
+        assert np.isinf(sm.array(np.array([1e300]), k, dtype="f32").numpy()).all()
+        most = sm.full({k: 2}, 2**31 - 1, "i32")
+        np.testing.assert_array_equal((most + 1).numpy(), [-(2**31)] * 2)
+        assert np.isinf(sm.grad(lambda x: sm.sum[k](sm.sqrt(x)))(floats([0.0], k)).numpy())
+        with sm.interpret():
+            assert np.isinf(sm.exp(floats([1000.0], k)).numpy())
+            assert np.isnan((zeros / zeros).numpy()).all()

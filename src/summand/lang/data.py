@@ -22,6 +22,10 @@ Numbers = object  # an ndarray, a nested list of numbers, or what np.asarray tak
 def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray, DType]:
     """An ndarray in storage, and its element type."""
     is_array = _is_typed(x)
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        what = "sm.array was given a masked array, and has no place for its mask"
+        advice = "Fill what is masked: x.filled(0)."
+        raise ArgumentError(message(what, source_row(here()), advice))
     try:
         array = np.asarray(x)
     except (ValueError, OverflowError) as error:
