@@ -29,7 +29,7 @@ def flatten_bodies(program: Program) -> Program:
         if not isinstance(op, Recur):
             new.copy(eqn, op)
             continue
-        body = _without_conds(op.body)
+        body = _named_reads(_without_conds(op.body), len(op.reads))
         op = Recur(op.over, op.forward, op.sizes, op.reads, op.inits, op.captured, body, op.keep)
         if any(isinstance(e.op, While | Call) for e in body.eqns):
             new.loc = eqn.loc
@@ -38,6 +38,17 @@ def flatten_bodies(program: Program) -> Program:
         else:
             new.copy(eqn, op)
     return new.done(program)
+
+
+def _named_reads(body: Program, reads: int) -> Program:
+    """Give each earlier state an equation, so that one that is read often can be chosen once."""
+    new = Rebuild(body)
+    for p in body.params[:reads]:
+        here = new.of(p)
+        new.env[p] = new.map("convert", here, dtype=here.type.dtype)
+    for eqn in body.eqns:
+        new.copy(eqn)
+    return new.done(body)
 
 
 def _without_conds(body: Program) -> Program:

@@ -103,10 +103,11 @@ def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target)
     reads = tuple(dict.fromkeys(a for u in units for a in u.reads if a.var not in made))
     folds = tuple(dict.fromkeys(f for u in units for f in u.folds))
     if units[0].carries:
-        return Stage(roots, (), reads, folds, eqn)
+        return Stage(roots, (), reads, folds, eqn, units[0].over)
     if not isinstance(eqn.op, Recur):
         return Stage(roots, (), reads, folds)
-    return Stage(roots, tuple(_body_stages(graph, eqn.op.body, target)), reads, folds)
+    body = tuple(_body_stages(graph, eqn.op.body, target))
+    return Stage(roots, body, reads, folds, None, units[0].over)
 
 
 def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]:

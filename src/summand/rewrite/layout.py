@@ -191,9 +191,8 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     extents: dict[str, int] = {}
     for dim, size in (*(x for r in stage.roots for x in r.type.dims), *stage.folds):
         extents[dim] = min(size, held.get(dim, size))
-    over: tuple[str, ...] = ()
+    over = stage.over
     if stage.carried is not None and isinstance(stage.carried.op, Recur):
-        over = stage.carried.op.over
         extents.update((d, n) for d, n in zip(over, stage.carried.op.sizes))
         for var in stage.carried.op.body.results:
             extents.update((d, min(n, held.get(d, n))) for d, n in var.type.dims)

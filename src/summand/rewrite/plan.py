@@ -83,7 +83,7 @@ class Stage:
     `body` has the stages of a recurrence's body, for one that is a loop around nests; a recurrence
     without them is one nest that carries its states in registers. `reads` and `folds` say what the
     nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
-    registers, if any.
+    registers, if any; `over` the dims of its recurrence.
     """
 
     roots: tuple[Var, ...]
@@ -91,6 +91,7 @@ class Stage:
     reads: tuple[Access, ...] = field(default=(), compare=False)
     folds: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     carried: Eqn | None = field(default=None, compare=False)
+    over: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from summand.ir.nodes import (
 )
 from summand.options import Target
 from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
-from summand.rewrite.plan import Graph, is_control
+from summand.rewrite.plan import Graph, Inner, is_control
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
 SOFT = 2.0  # slots below which a value is evaluated again by each reader
 SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
+READ = 3.0  # slots to choose between an earlier state and the initial one
 SMALL_FOLD = 16  # elements of a reduction that may run inside another one
 
 
@@ -65,7 +66,7 @@ class _Choice:
         self.used = {v for eqn in program.eqns for v in inputs(eqn)}
         self.hard: set[Var] = set()
         self.soft: set[Var] = set()
-        self.price: dict[Var, float] = {}
+        self.price: dict[Var, float] = {p: READ for p in program.params if _is_read(graph, p)}
         self.depth: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
 
@@ -191,6 +192,11 @@ class _Choice:
         far = out.type.nbytes > self.target.l2 // 2
         apart = not set(op.dims) & set(reader.dims)
         return length <= SMALL_FOLD and once and named and far and apart
+
+
+def _is_read(graph: Graph, param: Var) -> bool:
+    found = graph.definitions.get(param)
+    return isinstance(found, Inner) and found.kind == "read"
 
 
 def _finishes(end: Eqn, out: Var) -> bool:
