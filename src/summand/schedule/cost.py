@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from summand.ir.prims import PRIMS
 from summand.loops.nodes import Apply, Carry, Const, Fold, Load, Piece, Position
@@ -180,9 +181,8 @@ class Model:
     extents: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Cycles of one register tile, and what they are made of."""
+class Score(NamedTuple):
+    """Cycles of one register tile, and what they are made of. Made for every candidate."""
 
     cycles: float
     accumulators: int

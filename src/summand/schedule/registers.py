@@ -23,6 +23,7 @@ from summand.schedule.cost import Model, build_model, lane_kind, score, widest_b
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PAGE = 4096  # bytes; also what one way of the first cache holds
 MOST_POINTS = 30  # vectors of a register tile
+FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
 LINE_CYCLES = 150.0  # a line of code compiles in 50 us: worth that over a thousand runs
@@ -264,8 +265,10 @@ def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iter
             choices.append([c for c in counts if c <= vectors])
         else:
             choices.append(_options(facts.extents[dim], 16))
-    for combo in itertools.product(*choices):
-        if math.prod(combo) <= most:
+    found = [c for c in itertools.product(*choices) if math.prod(c) <= most]
+    least = min(FEW_POINTS, max((math.prod(c) for c in found), default=1)) / 2
+    for combo in found:
+        if not model.latency or math.prod(combo) >= least or max(combo, default=1) == 1:
             yield list(combo)
 
 
