@@ -7,6 +7,7 @@ import pytest
 from summand import dtypes as dt
 from summand.ir.builder import Builder
 from summand.ir.nodes import Constant, Map, Type
+from summand.ir.verify import verify
 from summand.rewrite.simplify import simplify
 from summand.rewrite.simplify_types import holds
 from tests.rewrite.golden import assert_golden
@@ -144,7 +145,7 @@ def test_shared_divisors_become_factors():
         simplify,
         """
         program (%0: f32{i=4,k=8}, %1: f32{i=4}) {
-          %2: f32{i=4} = neg %1
+          %2: f32{i=4} = exp %1
           %3: f32{i=4,k=8} = div %0 %1
           %4: f32{i=4} = div %2 %1
           return %3, %4
@@ -152,7 +153,7 @@ def test_shared_divisors_become_factors():
         """,
         """
         program (%0: f32{i=4,k=8}, %1: f32{i=4}) {
-          %2: f32{i=4} = neg %1
+          %2: f32{i=4} = exp %1
           %3: f32{} = constant 1.0
           %4: f32{i=4} = div %3 %1
           %5: f32{i=4,k=8} = mul %0 %4
@@ -221,3 +222,45 @@ def test_integers_of_one_value():
         }
         """,
     )
+
+
+def test_factors_of_few_dims_first():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4}, %2: f32{i=4}) {
+          %3: f32{i=4,k=8} = mul %0 %1
+          %4: f32{i=4,k=8} = mul %3 %2
+          return %4
+        }
+        """,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4}, %2: f32{i=4}) {
+          %3: f32{i=4} = mul %2 %1
+          %4: f32{i=4,k=8} = mul %3 %0
+          return %4
+        }
+        """,
+    )
+
+
+def test_outer_products_stay():
+    """No factor has all dims, so there is none to be multiplied last."""
+    source = """
+        program (%0: f32{i=4}, %1: f32{j=4}, %2: f32{k=4}) {
+          %3: f32{i=4,j=4} = mul %0 %1
+          %4: f32{i=4,j=4,k=4} = mul %3 %2
+          return %4
+        }
+        """
+    assert_golden(simplify, source, source)
+
+
+def test_long_chains_of_rules_end():
+    """Five hundred products by turns small and whole: no rule may recurse without bound."""
+    b = Builder()
+    x, y = b.param(Type.of(dt.f32, {"i": 2, "k": 2})), b.param(Type.of(dt.f32, {"i": 2}))
+    value = x
+    for _ in range(500):
+        value = b.map("mul", b.map("neg", value), y)
+    verify(simplify(b.finish([value])))

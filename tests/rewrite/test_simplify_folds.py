@@ -301,3 +301,28 @@ def test_scatter_of_equal_terms():
         }
         """,
     )
+
+
+def test_signs_and_twos_leave_sums():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4,k=8}) {
+          %2: f32{i=4,k=8} = neg %0
+          %3: f32{i=4,k=8} = add %1 %1
+          %4: f32{i=4,k=8} = mul %2 %3
+          %5: f32{i=4} = reduce sum {k} %4
+          return %5, %2
+        }
+        """,
+        """
+        program (%0: f32{i=4,k=8}, %1: f32{i=4,k=8}) {
+          %2: f32{i=4,k=8} = neg %0
+          %3: f32{i=4,k=8} = mul %0 %1
+          %4: f32{i=4} = reduce sum {k} %3
+          %5: f32{} = constant -2.0
+          %6: f32{i=4} = mul %4 %5
+          return %6, %2
+        }
+        """,
+    )

@@ -52,6 +52,7 @@ from summand.rewrite.simplify_map import needs_exact, simple_map
 from summand.rewrite.smart import Smart
 
 _ROUNDS = 4
+_DEPTH = 64  # rules that rewrite what rules wrote; deeper ones wait for the next round
 
 
 def simplify(program: Program) -> Program:
@@ -95,6 +96,7 @@ class _Simplifier(Rebuild, Smart):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self.changed = False
+        self.depth = 0  # rules that are at work now, each for the sake of the one before
         self.known_values: dict[Hashable, tuple[Var, ...]] = {}
         self.read_by: dict[Var, int] = {}
         for eqn in program.eqns:
@@ -116,7 +118,11 @@ class _Simplifier(Rebuild, Smart):
 
     def emit(self, op: Op, types: Sequence[Type], loc: Loc | None = None) -> tuple[Var, ...]:
         """Emit the equation, or what a rule gives in its place."""
-        values = self._rewritten(op, types)
+        values = None
+        if self.depth < _DEPTH:
+            self.depth += 1
+            values = self._rewritten(op, types)
+            self.depth -= 1
         if values is not None and [v.type for v in values] == list(types):
             self.changed = True
             return tuple(values)

@@ -138,9 +138,11 @@ def _of_spread(new: Smart, op: Reduce, arg: Var, type_: Type) -> Var | None:
 def _factored(new: Smart, op: Reduce, made: Map, type_: Type) -> Var | None:
     """Σ a·b, Σ b/a, Σ where(a, b, 0) with `a` the same for all terms."""
     arg = op.args[0]
+    reduced = set(op.dims)
+    if made.fn == "neg":
+        return new.map("neg", new.reduce(SUM, op.dims, made.args[0])[0])
     if not new.is_read_once(arg) or not (type_.dtype.bits > 16 or type_.dtype.is_integer):
         return None
-    reduced = set(op.dims)
 
     def lacks(var: Var) -> bool:
         return not (var.type.names & reduced)
@@ -149,9 +151,6 @@ def _factored(new: Smart, op: Reduce, made: Map, type_: Type) -> Var | None:
         return new.reduce(SUM, op.dims, var)[0] if reduced <= var.type.names else None
 
     match made.fn:
-        case "neg":
-            inner = total(made.args[0])
-            return None if inner is None else new.map("neg", inner)
         case "mul":
             return _product(new, op, arg)
         case "div":
@@ -174,10 +173,11 @@ def _factored(new: Smart, op: Reduce, made: Map, type_: Type) -> Var | None:
 def _product(new: Smart, op: Reduce, arg: Var) -> Var | None:
     """Σ of a product of several factors: those that are the same for all terms leave the sum."""
     reduced = set(op.dims)
-    factors = _factors(new, arg, reduced)
+    factors, negative = _factors(new, arg, reduced)
     outside = [f for f in factors if not (f.type.names & reduced)]
     inside = [f for f in factors if f.type.names & reduced]
-    if not outside or not reduced <= {d for f in inside for d in f.type.names}:
+    covered = reduced <= {d for f in inside for d in f.type.names}
+    if not covered or not (outside or negative):
         return None
     product = inside[0]
     for factor in inside[1:]:
@@ -185,18 +185,27 @@ def _product(new: Smart, op: Reduce, arg: Var) -> Var | None:
     (value,) = new.reduce(SUM, op.dims, product)
     for factor in outside:
         value = new.map("mul", factor, value)
-    return value
+    return new.map("neg", value) if negative else value
 
 
-def _factors(new: Smart, var: Var, reduced: set[str]) -> list[Var]:
-    """The factors of a product. One that others read too is taken apart only if that shows a factor
-    to leave the sum, since what is left may have to be multiplied again."""
+def _factors(new: Smart, var: Var, reduced: set[str]) -> tuple[list[Var], bool]:
+    """The factors of a product without their signs, and whether their product is negated.
+
+    A product that others read too is taken apart only if that shows a factor to leave the sum,
+    since what is left may have to be multiplied again.
+    """
+    if inner := new.map_of(var, "neg"):
+        factors, negative = _factors(new, inner[0], reduced)
+        return factors, not negative
     args = new.map_of(var, "mul")
     if args is None:
-        return [var]
-    factors = [f for a in args for f in _factors(new, a, reduced)]
+        return [var], False
+    (left, first), (right, second) = (_factors(new, a, reduced) for a in args)
+    factors, negative = [*left, *right], first != second
     shared = not new.is_read_once(var)
-    return [var] if shared and all(f.type.names & reduced for f in factors) else factors
+    if shared and not negative and all(f.type.names & reduced for f in factors):
+        return [var], False
+    return factors, negative
 
 
 # ---- scatters

@@ -2,14 +2,15 @@
 
     x + 0 -> x      x * 1 -> x      x / 4 -> x * 0.25      neg (neg x) -> x      2 * 3 -> 6
     2 * (x * 3 * y) -> 6 * x * y              x{i,j} / y{i} -> x * (1 / y)
+    a{i} * (b{i} * x{i,j}) -> (a * b) * x     x + x -> 2 * x
     where(p, where(p, a, b), c) -> where(p, a, c)          convert back and forth -> nothing
     spread(a) * b -> a * b          where b has the dims that a was spread over
     exp(spread(a)) -> spread(exp(a))
 
-Floats keep their value up to rounding and the sign of zero: only constant factors are reassociated,
-and a divisor that many numbers share becomes a factor, unless the quotient is rounded to a whole
-number. NaN and infinity stay where they are, but that the reciprocal of a shared divisor below
-2^-126 overflows.
+Floats keep their value up to rounding and the sign of zero: only factors are reassociated, and a
+divisor that many numbers share becomes a factor, unless the quotient is rounded to a whole number.
+NaN and infinity stay where they are, but that a reciprocal or a product of factors may overflow
+where the whole would not.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def _add(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
         return new.map("sub", a, negated[0])
     if negated := new.map_of(a, "neg"):
         return new.map("sub", b, negated[0])
+    if a == b and type_.dtype.is_float:  # a factor 2 meets other constants, and leaves sums
+        return new.map("mul", a, new.constant(2.0, type_.dtype))
     return sum_of_scatters(new, a, b, type_)
 
 
@@ -135,6 +138,24 @@ def _mul(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
     left, right = new.map_of(a, "neg"), new.map_of(b, "neg")
     if left and right:
         return new.map("mul", left[0], right[0])
+    for negated, other, whole in ((left, b, a), (right, a, b)):
+        if negated and whole.type.names == type_.names:  # the sign may leave a sum further on
+            return new.map("neg", new.map("mul", negated[0], other))
+    return _small_first(new, a, b, type_)
+
+
+def _small_first(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:
+    """Factors of few dims are multiplied with each other before the one that has all dims."""
+    if type_.dtype.is_inexact and type_.dtype.bits == 16:
+        return None
+    for small, product in ((a, b), (b, a)):
+        inner = new.map_of(product, "mul")
+        if inner is None or not new.is_read_once(product):
+            continue
+        for factor, rest in (inner, inner[::-1]):
+            whole = rest.type.names == type_.names
+            if whole and small.type.names | factor.type.names < type_.names:
+                return new.map("mul", new.map("mul", small, factor), rest)
     return None
 
 
@@ -213,6 +234,11 @@ def _neg(new: Smart, args: tuple[Var, ...], type_: Type) -> Var | None:
         return inner[0]
     if inner := new.map_of(args[0], "sub"):
         return new.map("sub", inner[1], inner[0]) if new.is_read_once(args[0]) else None
+    inner = new.map_of(args[0], "mul")
+    if inner and type_.dtype.is_float and new.is_read_once(args[0]):
+        for factor, other in (inner, inner[::-1]):
+            if new.number(factor) is not None:
+                return new.map("mul", other, new.map("neg", new.peeled(factor)))
     return None
 
 
