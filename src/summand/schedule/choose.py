@@ -19,7 +19,7 @@ from summand.options import Target
 from summand.schedule.accesses import Facts, analyse
 from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
-from summand.schedule.grid import columns_goal, free_units, spread, task_goal
+from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
 from summand.schedule.moves import (
     Chain,
     chain_of,
@@ -267,8 +267,8 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
     if not is_map(facts, choice) and goal > 1 and not is_column_stream(facts, choice, target):
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
-        a, b = _operand_bytes(facts, lanes)
-        share = columns_goal(goal, a, b, tiles, target.l2 // 2)
+        operands = _operand_bytes(facts, lanes)
+        share = columns_goal(goal, choice.cycles, operands, tiles, target.l2 // 2)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
         goal = max(1, goal // math.prod(n for _, n in spread_out.kernel.grid))
         chain = spread(spread_out, free_units(spread_out, rows, choice.steps), goal)
@@ -333,11 +333,11 @@ def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
     return chain
 
 
-def _operand_bytes(facts: Facts, lanes: set[str]) -> tuple[float, float]:
+def _operand_bytes(facts: Facts, lanes: set[str]) -> Operands:
     """Bytes of a reduction's operands that do not vary along the lanes, and of those that do."""
     sizes = [0.0, 0.0]
     for load in facts.loads:
         if load.dims & facts.reduced:
             size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
             sizes[bool(load.dims & lanes)] += size
-    return sizes[0], sizes[1]
+    return Operands(sizes[0], sizes[1])

@@ -18,6 +18,15 @@ from summand.schedule.moves import Chain, is_free, may_repeat, parallelise, tile
 TASK_CYCLES = 25_000.0  # least work of a task: about 7 µs
 MOST_TASKS = 32
 PACKING_TASKS = 16
+L3_BYTES = 12.0  # that one core reads from the last cache in a cycle
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """Bytes of a contraction's operands: those that vary along rows only, and along lanes."""
+
+    rows: float
+    columns: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +74,25 @@ def _near(ideal: int, count: int) -> list[int]:
     return [-(-count // n) for n in tasks if low <= -(-count // n) <= high][:128] or [ideal]
 
 
-def columns_goal(goal: int, rows: float, columns: float, tiles: int, cache: int) -> int:
-    """Of `goal` tasks, how many divide the columns of a contraction.
+def columns_goal(goal: int, cycles: float, operands: Operands, tiles: int, cache: int) -> int:
+    """Of `goal` tasks, how many divide the `tiles` columns of a contraction.
 
-    `rows`, `columns`: bytes of the operands that vary along rows only, and along lanes. Each task
-    reads its share of both; what a task reads of the rows should stay in the `cache`.
+    Each task reads its share of both operands; what it reads of the rows should stay in the
+    `cache`, and column blocks that are moved back compute some tiles twice.
     """
     best, least = 1, math.inf
-    for count in (1, 2, 4, 8, 16):
+    for count in sorted({1, 2, 4, 8, 16, tiles}):
         share = goal / count
-        if count > tiles or share < 1:
-            break
-        moved = columns * share + rows * count
-        if rows / share > cache:  # read again for every panel
-            moved += rows * count
-        if moved < least * 0.95:
-            best, least = count, moved
+        if count > tiles or share < 0.6:
+            continue
+        moved = operands.columns * share + operands.rows * count
+        if operands.rows / share > cache:  # read again for every panel
+            moved += operands.rows * count
+        block = _block(Unit("", tiles), count, False)
+        twice = -(-tiles // block) * block / tiles - 1
+        cost = moved / L3_BYTES + cycles * twice
+        if cost < least * 0.95:
+            best, least = count, cost
     return best
 
 

@@ -22,6 +22,8 @@ from summand.schedule.cost import Model, build_model, lane_kind, score, widest_b
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PAGE = 4096  # bytes; also what one way of the first cache holds
+LINE = 64  # bytes
+MUCH_WORK = 1e6  # vector operations
 MOST_POINTS = 30  # vectors of a register tile
 FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
@@ -202,11 +204,17 @@ def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
 
 
 def _is_far(facts: Facts, load: Access, reuse: int) -> bool:
-    """Whether rows of a panel lie a page or more apart, so that they meet in few cache sets."""
-    rows = [d for d in facts.reduced if load.stride(d)]
-    near = min((abs(load.stride(d)) * load.bits // 8 for d in rows), default=0)
-    steps = math.prod(facts.extents[d] for d in rows)
-    return near >= PAGE and steps >= 64 and reuse >= 128
+    """Whether a panel should be copied though its vectors are contiguous.
+
+    Rows a page or more apart meet in few cache sets; rows that are no whole lines apart make most
+    vector loads touch two lines, which pays for a copy only where there is much work.
+    """
+    rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
+    steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
+    if steps < 64 or reuse < 128 or not rows:
+        return False
+    work = math.prod(facts.extents.values()) / 16
+    return min(rows) >= PAGE or (work > MUCH_WORK and any(r % LINE for r in rows))
 
 
 def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
