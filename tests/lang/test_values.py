@@ -117,7 +117,7 @@ def test_complex_parts():
     np.testing.assert_array_equal(abs(z).numpy(), [5, 1])
     r = of([1.0, 2.0])
     np.testing.assert_array_equal(r.imag.numpy(), [0, 0])
-    np.testing.assert_array_equal(sm.make_complex(r, 2 * r).numpy(), [1 + 2j, 2 + 4j])
+    np.testing.assert_array_equal(sm.complex(r, 2 * r).numpy(), [1 + 2j, 2 + 4j])
 
 
 # ---- functions
@@ -125,7 +125,7 @@ def test_complex_parts():
 UNARY = {
     "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh,
-    "tanh": np.tanh, "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan,
+    "tanh": np.tanh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "floor": np.floor, "ceil": np.ceil, "round": np.round, "trunc": np.trunc, "sign": np.sign,
     "abs": np.abs, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite,
     "square": np.square,

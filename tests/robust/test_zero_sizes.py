@@ -31,7 +31,7 @@ MAPS = {
     "sort": lambda a: sm.sort(a, k),
     "argsort": lambda a: sm.argsort(a, k),
     "random": lambda a: a + sm.random.normal(sm.random.key(1), {k: 0}),
-    "complex": lambda a: sm.abs(sm.make_complex(a, a)),
+    "complex": lambda a: sm.abs(sm.complex(a, a)),
 }
 
 

@@ -125,17 +125,17 @@ def abs(x: X) -> Array:
     return apply("abs", x)
 
 
-def arcsin(x: X) -> Array:
+def asin(x: X) -> Array:
     """Inverse sine."""
     return apply("asin", x)
 
 
-def arccos(x: X) -> Array:
+def acos(x: X) -> Array:
     """Inverse cosine."""
     return apply("acos", x)
 
 
-def arctan(x: X) -> Array:
+def atan(x: X) -> Array:
     """Inverse tangent."""
     return apply("atan", x)
 
@@ -170,7 +170,7 @@ def logical_or(a: X, b: X) -> Array:
     return apply("or", a, b)
 
 
-def make_complex(a: X, b: X) -> Array:
+def complex(a: X, b: X) -> Array:
     """A complex number from its real and imaginary parts."""
     return apply("complex", a, b)
 
