@@ -14,10 +14,13 @@ from summand.loops.nodes import (
     Apply,
     Bound,
     Buffer,
+    Carry,
     Combine,
+    Const,
     Fold,
     Guard,
     Kernel,
+    Last,
     Load,
     Nest,
     Piece,
@@ -35,8 +38,10 @@ TOLERANCE = {f16: (2e-2, 3e-1)}
 class Maker:
     """Draws nests. Loads are affine or not, guarded or not, computed or not; folds are nested."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, carries: float = 0.0) -> None:
         self.r = random.Random(seed)
+        self.carries = carries
+        self.ordered = ()
         self.names = list("abcd")[: self.r.randint(1, 4)]
         self.extents = {d: self.r.choice(EXTENTS) for d in self.names}
         while np.prod(list(self.extents.values())) > 20000:
@@ -125,6 +130,20 @@ class Maker:
         self.code.append(Apply(fn, (left, self.r.choice(values)), self.dtype))
         values.append(len(self.code) - 1)
 
+    def carry(self, values) -> None:
+        """A state along a dim: its value before and after each position, and the last."""
+        dim = self.r.choice(self.names)
+        self.folded.append(dim)
+        self.ordered = (dim,)
+        self.code.append(Const(self.r.choice([0, 1]), self.dtype))
+        here = len(self.code)
+        self.code.append(Carry(dim, here - 1, here + 1, self.dtype))
+        fn = self.r.choice(["add", "sub", "max"])
+        self.code.append(Apply(fn, (here, self.r.choice(values)), self.dtype))
+        self.code.append(Last(here, self.dtype))
+        values += [here, here + 1, here + 2]
+        self.apply(values, self.r.choice([here, here + 1, here + 2]))
+
     def bounds(self):
         free = [d for d in self.names if d not in self.folded]
         if not self.folded or not free or self.r.random() > 0.3:
@@ -142,9 +161,12 @@ class Maker:
         values = [k for k, i in enumerate(self.code) if i.dtype is self.dtype]
         for _ in range(self.r.randint(0, 4)):
             self.apply(values)
+        if self.r.random() < self.carries:
+            self.carry(values)
         for _ in range(self.r.randint(0, 2)):
             self.fold(values)
-        nest = Nest(tuple(self.extents.items()), tuple(self.code), (), self.bounds())
+        dims = tuple(self.extents.items())
+        nest = Nest(dims, tuple(self.code), (), self.bounds(), self.ordered)
         deps = Code(nest).deps
         stores = []
         for k in range(self.r.randint(1, 2)):
@@ -188,6 +210,15 @@ class Maker:
 @pytest.mark.parametrize("seed", range(60))
 def test_random_nests(seed):
     maker = Maker(seed)
+    nest = maker.nest()
+    for s in (None, maker.schedule(), maker.schedule()):
+        kernel = Kernel("k", tuple(maker.params), (), (), (replace(nest, schedule=s),))
+        check(kernel, random_buffers(kernel), *TOLERANCE.get(maker.dtype, (1e-4, 1e-3)))
+
+
+@pytest.mark.parametrize("seed", range(1000, 1040))
+def test_random_nests_with_states(seed):
+    maker = Maker(seed, carries=1.0)
     nest = maker.nest()
     for s in (None, maker.schedule(), maker.schedule()):
         kernel = Kernel("k", tuple(maker.params), (), (), (replace(nest, schedule=s),))

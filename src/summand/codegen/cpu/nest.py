@@ -122,10 +122,10 @@ class NestWriter(Sinks):
     def _may_open(self, sink: Sink, dim: str, strict: bool) -> bool:
         """Accumulators and states live in registers, so what they depend on is bound outside."""
         code = self.plan.code
-        if sink < len(code) and dim in self.plan.folded(sink):
-            outside = self.plan.looped & self.plan.deps[sink] - {dim}
-            if isinstance(code[sink], Fold):
-                return outside <= set(self.open)
+        if sink < len(code) and isinstance(code[sink], Fold) and dim in self.plan.folded(sink):
+            outside = self.plan.looped & self.plan.deps[sink]
+            if not outside <= set(self.open):
+                return False
         return not strict or all(
             self.plan.looped & self.plan.deps[c] - {dim} <= set(self.open)
             for c in {*self.plan.carries(sink), sink}

@@ -97,11 +97,12 @@ class Relaned(Values):
         restore = self.before()
         dims = [d for d in self.plan.deps[r] if d in self.size]
         rows: list[Value | None] = []
+        instr = self.plan.code[r]
         for q in points:
             if any(q.get(d, 0) >= self.size[d] for d in dims):
                 rows.append(None)
-            elif isinstance(self.plan.code[r], Carry):
-                rows.append(self.state.get(self.key(r, q)))
+            elif isinstance(instr, Carry):
+                rows.append(self.state.get(self.key(r, {**q, instr.dim: 0})))
             else:
                 rows.append(self.value(r, q))
         restore()

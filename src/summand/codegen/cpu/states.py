@@ -12,6 +12,7 @@ from summand.codegen.cpu.plan import NestPlan, Point, Sink
 from summand.codegen.cpu.relane import Relaned
 from summand.codegen.cpu.text import Function, Int, Value, memory_type
 from summand.codegen.cpu.values import Key
+from summand.errors import InternalError
 from summand.loops.nodes import Carry, Fold, Last, Ref
 
 
@@ -61,6 +62,8 @@ class States(Relaned):
             del self.state[k]
         if carry in self.plan.array_dims:
             return
+        if self.plan.looped & self.plan.deps[carry] - {dim, *self.open}:
+            raise InternalError(f"codegen: carry {carry} varies along a loop inside its own")
         wide = self.plan.width(self.plan.deps[carry], self.lanes)
         for p in self.block():
             q = {**p, dim: 0}

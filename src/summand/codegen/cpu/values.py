@@ -285,7 +285,7 @@ class Values(Places):
         if self.plan.folded(instr.carry):
             if self.lanes is self.plan.end:
                 return self.relane(instr.carry, p)
-            return self.state[self.key(instr.carry, p)]
+            return self.state[self.key(instr.carry, {**p, carry.dim: 0})]
         return self.following(instr.carry, {**p, carry.dim: self.size[carry.dim] - 1})
 
     def following(self, carry: Ref, p: Point) -> Value:
