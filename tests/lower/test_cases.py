@@ -189,3 +189,14 @@ def test_a_recurrence_with_a_product_is_a_loop():
     program = recurrent(2, 3, 5)
     module = assert_lowers(program, arguments(program))
     assert any(isinstance(s, Loop) for k in module.kernels for s in k.body)
+
+
+def test_a_long_chain_is_cut_before_the_nests_become_too_deep():
+    b = Builder()
+    x = value(b, i=3)
+    for k in range(400):
+        x = b.map("tanh" if k % 2 else "neg", x)
+        x = b.rename(x, {"i": "j"}) if k % 3 == 0 else x
+        x = b.rename(x, {"j": "i"}) if "j" in x.type.names else x
+    program = b.finish([x])
+    assert_lowers(program, arguments(program))

@@ -54,10 +54,12 @@ class Group:
         return Group([unit], unit.tileable, fixed, unit.slots, unit.carries, made, set(), reads)
 
     def between(self, other: Group) -> list[Var]:
-        """Values made here that the other reads."""
+        """Values made here that the other reads, in the order of the program."""
         if len(self.made) < len(other.reads):
-            return [v for v in self.made if v in other.reads]
-        return [v for v in other.reads if v in self.made]
+            found = [v for v in self.made if v in other.reads]
+        else:
+            found = [v for v in other.reads if v in self.made]
+        return sorted(found, key=lambda v: v.id)
 
 
 def solitary(units: Sequence[Unit]) -> list[Group]:

@@ -105,9 +105,13 @@ def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target)
     if units[0].carries:
         return Stage(roots, (), reads, folds, eqn, units[0].over)
     if not isinstance(eqn.op, Recur):
-        return Stage(roots, (), reads, folds)
+        return Stage(roots, (), reads, folds, local=_ordered(units, local))
     body = tuple(_body_stages(graph, eqn.op.body, target))
     return Stage(roots, body, reads, folds, None, units[0].over)
+
+
+def _ordered(units: Sequence[Unit], local: set[Var]) -> tuple[Var, ...]:
+    return tuple(r for u in units for r in u.roots if r in local)
 
 
 def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]:

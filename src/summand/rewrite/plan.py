@@ -83,7 +83,8 @@ class Stage:
     `body` has the stages of a recurrence's body, for one that is a loop around nests; a recurrence
     without them is one nest that carries its states in registers. `reads` and `folds` say what the
     nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
-    registers, if any; `over` the dims of its recurrence.
+    registers, if any; `over` the dims of its recurrence. `local` values are
+    on the way to the roots, in order; no other nest reads them.
     """
 
     roots: tuple[Var, ...]
@@ -92,6 +93,7 @@ class Stage:
     folds: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     carried: Eqn | None = field(default=None, compare=False)
     over: tuple[str, ...] = field(default=(), compare=False)
+    local: tuple[Var, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,13 +87,14 @@ class _Choice:
             if unread and not isinstance(eqn.op, ReduceAt):
                 continue
             free = is_free(eqn)
-            dear = not free and (below >= DEPTH or self._worth(out, price))
+            deep = below >= (2 * DEPTH if free else DEPTH)
+            dear = deep or (not free and self._worth(out, price))
             if out in self.wanted or dear or self._must(eqn, out):
                 self.hard.add(out)
             elif price >= self._soft_limit(out) and not free:
                 self.soft.add(out)
             stored = out in self.hard
-            self.depth[out] = 0 if stored else below + (0 if free else 1)
+            self.depth[out] = 0 if stored else below + 1
             self.price[out] = 0.0 if stored else price
 
     def _soft_limit(self, out: Var) -> float:

@@ -44,6 +44,7 @@ def choose_tiles(
         _lengthen(tiles, order, count, sizes, cluster, target)
     if any(s.body for s in cluster.stages):
         _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
+        tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}  # states are updated in place
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache

@@ -35,29 +35,35 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
         case Recur() if eqn:
             return lower_recur(task, eqn, stage, lower_stage)
         case _:
-            return (plain_nest(task, stage.roots),)
+            return (plain_nest(task, stage),)
 
 
-def plain_nest(task: Task, roots: tuple[Var, ...]) -> Stmt:
+def plain_nest(task: Task, stage: Stage) -> Stmt:
     """One nest that evaluates the roots and stores them; dims are split where that helps."""
-    builder = _evaluate(task, roots, {})
+    builder = _evaluate(task, stage, {})
     own = {d: n for d, n in builder.dims.items() if d not in task.at}
     splits = splits_of(builder.code.wanted, own)
     if splits:
-        builder = _evaluate(task, roots, splits)
+        builder = _evaluate(task, stage, splits)
     return builder.finish()
 
 
 def _evaluate(
-    task: Task, roots: tuple[Var, ...], splits: Mapping[str, tuple[tuple[str, int], ...]]
+    task: Task, stage: Stage, splits: Mapping[str, tuple[tuple[str, int], ...]]
 ) -> NestBuilder:
+    roots = stage.roots
     sizes: dict[str, int] = {}
     for root in sorted(roots, key=lambda v: -len(v.type.dims)):
         for dim, _ in task.storage[root].strides:
             if dim in root.type.names:
                 sizes.setdefault(dim, root.type.sizes[dim])
+    for var in stage.local:
+        for dim, size in var.type.dims:
+            sizes.setdefault(dim, size)
     builder = NestBuilder.over(task, sizes, roots, splits=splits)
-    _share_reductions(builder, roots, sizes)
+    _share_reductions(builder, (*roots, *stage.local), sizes)
+    for var in stage.local:
+        builder.code.value(var, builder.point(var.type.dims))
     for root in roots:
         at = builder.point(root.type.dims)
         builder.store(task.storage[root], at, builder.code.value(root, at))
