@@ -75,10 +75,15 @@ def _timed(pool: Pool, address: int, tasks: int, buffers: Sequence[np.ndarray]) 
 
 @functools.cache
 def _code(target: Target) -> jit.Library:
-    text = _fma_text(target.vector_bytes // 4) + _copy_text(target.vector_bytes // 4)
-    text += f'\nattributes #0 = {{ nounwind "prefer-vector-width"="{8 * target.vector_bytes}" }}\n'
-    text += "!0 = !{i32 1}\n"
+    text = peak_text(target.vector_bytes // 4)
     return jit.load([jit.compile_object(text, target)], ["summand_fma", "summand_copy"])
+
+
+def peak_text(lanes: int) -> str:
+    """The LLVM text of both measurements, for vectors of so many floats."""
+    attributes = f'nounwind "prefer-vector-width"="{32 * lanes}"'
+    tail = f"attributes #0 = {{ {attributes} }}\n!0 = !{{i32 1}}\n"
+    return "\n".join((_fma_text(lanes), _copy_text(lanes), tail))
 
 
 def _fma_text(lanes: int) -> str:

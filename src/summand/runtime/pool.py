@@ -112,19 +112,27 @@ class Pool:
             began = now
 
     def _start(self) -> None:
-        with self._lock:
-            if self._ready:
-                return
-            self.words[pool_code.POOL["spin"]] = int(SPIN_SECONDS / self._code.pause)
-            for number in range(1, self.threads):
-                name = f"summand-{number}"
-                thread = threading.Thread(
-                    target=self._serve, args=(number,), name=name, daemon=True
-                )
-                self._members.append(thread)
-                thread.start()
-            self.words[pool_code.POOL["workers"]] = self.threads - 1
-            self._ready = True
+        """Start the threads, unless somebody is at it: this call then runs without them.
+
+        That may be the same thread, interrupted by a signal whose handler calls; it must not wait.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if not self._ready:
+                self._start_members()
+        finally:
+            self._lock.release()
+
+    def _start_members(self) -> None:
+        self.words[pool_code.POOL["spin"]] = int(SPIN_SECONDS / self._code.pause)
+        for number in range(1, self.threads):
+            name = f"summand-{number}"
+            thread = threading.Thread(target=self._serve, args=(number,), name=name, daemon=True)
+            self._members.append(thread)
+            thread.start()
+        self.words[pool_code.POOL["workers"]] = self.threads - 1
+        self._ready = True
 
     def _serve(self, number: int) -> None:
         """A worker's life. With futexes the native loop returns only when the pool stops."""

@@ -68,7 +68,12 @@ LAUNCH_WORDS: Final = 6  # launch, function, tasks, place of the arguments, tick
 WORDS: Final = {COPY: 4, JUMP: 2, UNLESS: 3, BACK: 2, HOST: 2}
 
 FUTEX_CALL: Final = {"x86_64": 202, "aarch64": 98}  # the system call's number, on Linux
-_PAUSE = {"x86_64": "pause", "aarch64": "isb"}  # tells the core that it spins
+# What tells the core that it spins: the intrinsic's declaration and its call. Elsewhere a counter
+# is read, which at least takes some time.
+_PAUSE = {
+    "x86_64": ("void @llvm.x86.sse2.pause()", "llvm.x86.sse2.pause()"),
+    "aarch64": ("void @llvm.aarch64.isb(i32)", "llvm.aarch64.isb(i32 15)"),
+}
 _CLOCK = {"x86_64": "llvm.readcyclecounter"}  # elsewhere the steady counter is the readable one
 
 
@@ -135,7 +140,7 @@ idle:
   %stopped = icmp ne i64 %s, 0
   br i1 %stopped, label %out, label %pause
 pause:
-  call void asm sideeffect "PAUSE", "~{{memory}}"()
+  call void @PAUSE
   %next = add i64 %turn, 1
   %more = icmp slt i64 %next, %limit
   br i1 %more, label %look, label %sleep
@@ -196,7 +201,7 @@ entry:
   br label %top
 top:
   %turn = phi i64 [ 0, %entry ], [ %next, %top ]
-  call void asm sideeffect "PAUSE", "~{memory}"()
+  call void @PAUSE
   %next = add i64 %turn, 1
   %more = icmp slt i64 %next, %turns
   br i1 %more, label %top, label %out
@@ -263,7 +268,7 @@ pause_or_yield:
   %long = icmp sgt i64 %turn, 1000
   br i1 %long, label %yielding, label %pause
 pause:
-  call void asm sideeffect "PAUSE", "~{{memory}}"()
+  call void @PAUSE
   %next = add i64 %turn, 1
   br label %join
 yielding:
@@ -409,6 +414,13 @@ breathe:
 }}
 """
 
+_PLAIN_PAUSE = """
+define internal void @pause() {
+  %now = call i64 @CLOCK()
+  ret void
+}
+"""
+
 
 def pool_text(machine: str, futex: bool) -> str:
     """The pool's LLVM text for a processor family; `futex` says how workers sleep."""
@@ -416,6 +428,8 @@ def pool_text(machine: str, futex: bool) -> str:
     worker = _WORKER.replace("SLEEP", _FUTEX_SLEEP if futex else _PYTHON_SLEEP)
     rouse = _FUTEX_WAKE if futex else _PYTHON_WAKE
     text = "".join((_DRAIN, worker, rouse, _STOP, _CALIBRATE, _SHARE, _RUN))
-    text = text.replace("PAUSE", _PAUSE.get(family, "nop"))
+    declared, pause = _PAUSE.get(family, ("void @pause()", "pause()"))
+    text += f"declare {declared}\n" if family in _PAUSE else _PLAIN_PAUSE
+    text = text.replace("PAUSE", pause)
     text = text.replace("CLOCK", _CLOCK.get(family, "llvm.readsteadycounter"))
     return text.replace("FUTEX", str(FUTEX_CALL.get(family, 0)))
