@@ -129,8 +129,11 @@ class Pool:
         for number in range(1, self.threads):
             name = f"summand-{number}"
             thread = threading.Thread(target=self._serve, args=(number,), name=name, daemon=True)
-            self._members.append(thread)
-            thread.start()
+            if number > len(self._members):
+                self._members.append(thread)
+            thread = self._members[number - 1]
+            if thread.ident is None:  # else Ctrl-C ended an earlier start after this one
+                thread.start()
         self.words[pool_code.POOL["workers"]] = self.threads - 1
         self._ready = True
 
