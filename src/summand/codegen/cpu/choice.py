@@ -113,5 +113,5 @@ def array_bytes(nest: Nest) -> int:
 
 
 def state_elements(nest: Nest, dims: Sequence[str]) -> int:
-    """Elements of a state in memory: two for each position of the loops inside."""
-    return 2 * prod(nest.extents[d] for d in dims)
+    """Elements of a state in memory: three for each position of the loops inside."""
+    return 3 * prod(nest.extents[d] for d in dims)

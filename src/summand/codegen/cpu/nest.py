@@ -110,7 +110,8 @@ class NestWriter(Sinks):
                     for f in wanted
                 )
                 wanted |= {c for c in self.plan.carries(s) if dim in self._unbound(c)}
-                if blocked or wanted & dropped:
+                refused = (not self._may_open(f, dim, strict) for f in wanted - group)
+                if blocked or wanted & dropped or any(refused):
                     group.discard(s)
                     dropped.add(s)
                     changed = True

@@ -286,7 +286,7 @@ class NestPlan:
             sink = todo.pop()
             if sink not in found:
                 found.add(sink)
-                todo += [*self.waits(sink), *self.carries(sink)]
+                todo += self.waits(sink)  # running states join the loops of those that read them
         return tuple(sorted(found))
 
     def waits(self, sink: Sink) -> frozenset[Sink]:

@@ -1,7 +1,8 @@
 """Accumulators of folds and states of carries, for all points of the register block.
 
 They are SSA values that the loops carry. Only the state of a carry that varies along a loop inside
-its own lies in memory, twice: positions read what the one before has written to the other half.
+its own lies in memory, three times: for even and for odd positions (each reads what the one before
+has written to the other), and the last one, which a second pass over the loop may still need.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from summand.codegen.cpu.text import Function, Int, Value, memory_type
 from summand.codegen.cpu.values import Key
 from summand.errors import InternalError
 from summand.loops.nodes import Carry, Fold, Last, Ref
+
+LAST = 2  # place of the last state; 0 and 1 are those of even and odd positions
 
 
 class States(Relaned):
@@ -91,7 +94,7 @@ class States(Relaned):
         if r not in self.plan.array_dims:
             return super()._carry(r, instr, p)
         at = self.position[instr.dim]
-        stored = self._read_state(r, at)
+        stored = self._read_state(r, self.fn.mod(at, 2))
         return self._unless_first(instr, p, at, stored)
 
     def _last(self, instr: Last, p: Point) -> Value:
@@ -99,8 +102,8 @@ class States(Relaned):
             return super()._last(instr, p)
         carry = self.plan.code[instr.carry]
         assert isinstance(carry, Carry)
-        end = self.span[carry.dim][1]
-        return self._unless_first(carry, p, end, self._read_state(instr.carry, end))
+        stored = self._read_state(instr.carry, LAST)
+        return self._unless_first(carry, p, self.span[carry.dim][1], stored)
 
     def _unless_first(self, carry: Carry, p: Point, at: Int, stored: Value) -> Value:
         """The state at a position: `init` where the loop begins there."""
@@ -119,22 +122,26 @@ class States(Relaned):
         assert isinstance(instr, Carry)
         value = self.following(carry, p)
         stored = self.fn.cast("zext", value, "i8") if value.type == "i1" else value
-        at = self._state_address(carry, self.fn.add(self.position[instr.dim], 1))
-        self.fn.do(f"store {stored.type} {stored}, ptr {at}, align 1")
+        places = [self.fn.mod(self.fn.add(self.position[instr.dim], 1), 2)]
+        if ("done", carry) not in self.memo:  # a second pass leaves the last states alone
+            places.append(LAST)
+        for place in places:
+            at = self._state_address(carry, place)
+            self.fn.do(f"store {stored.type} {stored}, ptr {at}, align 1")
 
-    def _read_state(self, carry: Sink, at: Int) -> Value:
+    def _read_state(self, carry: Sink, place: Int) -> Value:
         dtype = self.plan.code[carry].dtype
         type_ = memory_type(dtype) if dtype.bits != 16 or not dtype.is_float else "float"
-        address = self._state_address(carry, at)
+        address = self._state_address(carry, place)
         stored = self.fn.op(f"load {type_}, ptr {address}, align 1", type_, dtype)
         if type_ == "i8" and dtype.kind == "bool":
             return self.fn.pure(f"icmp ne i8 {stored}, 0", "i1", dtype)
         return stored
 
-    def _state_address(self, carry: Sink, at: Int) -> Value:
-        """Where the state for position `at` of the carry's dim lies."""
+    def _state_address(self, carry: Sink, place: Int) -> Value:
+        """Where a state lies: that of an even or odd position of the carry's dim, or the last."""
         assert self._arrays is not None
-        index = self.fn.mod(at, 2)
+        index = place
         for d in self.plan.array_dims[carry]:
             index = self.fn.mul(index, self.plan.extent[d])
             index = self.fn.add(index, self.position[d])
