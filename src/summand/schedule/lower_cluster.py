@@ -16,7 +16,7 @@ from summand.ir.nodes import Interleave, ReduceAt, Var
 from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
 from summand.rewrite.plan import Cluster, Graph, Stage, Tile
 from summand.rewrite.units import product
-from summand.schedule.expressions import Coord, Storage
+from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.pack_tile import Packer
 from summand.schedule.task import Memory, NestBuilder, Task
 

@@ -17,7 +17,7 @@ from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Recur, Var
 from summand.loops.nodes import Carry, Last, Loop, Stmt
 from summand.rewrite.plan import Stage
-from summand.schedule.expressions import Coord, Storage, shifted
+from summand.schedule.coordinates import Coord, Storage, shifted
 from summand.schedule.task import NestBuilder, Task
 
 LowerStage = Callable[[Task, Stage], tuple[Stmt, ...]]

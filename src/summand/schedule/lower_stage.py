@@ -18,7 +18,8 @@ from summand.ir.nodes import (
 )
 from summand.loops.nodes import Address, Apply, Load, Ref, Stmt
 from summand.rewrite.plan import Stage
-from summand.schedule.expressions import Coord, Storage, scalar_code
+from summand.schedule.coordinates import Coord, Storage
+from summand.schedule.expressions import scalar_code
 from summand.schedule.lower_recur import lower_recur
 from summand.schedule.task import NestBuilder, Task, splits_of
 

@@ -16,7 +16,7 @@ from summand.loops.nodes import Stmt
 from summand.rewrite.layout import Nest, Walk, best_lanes, is_scattered, nest_of
 from summand.rewrite.plan import Stage
 from summand.rewrite.units import product
-from summand.schedule.expressions import Storage
+from summand.schedule.coordinates import Storage
 from summand.schedule.lower_stage import lower_stage
 from summand.schedule.task import NestBuilder, Task
 

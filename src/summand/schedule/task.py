@@ -16,7 +16,8 @@ from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Var
 from summand.loops.nodes import Address, Bound, Buffer, Kernel, Nest, Ref, Stmt, Store
 from summand.rewrite.plan import Graph
-from summand.schedule.expressions import Code, Coord, Storage
+from summand.schedule.coordinates import Coord, Storage
+from summand.schedule.expressions import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class Task:
     inner: dict[str, int] = field(default_factory=dict)
     positions: dict[str, Coord] = field(default_factory=dict)
     earlier: dict[Var, Storage] = field(default_factory=dict)  # what a body's `reads` read
-    unrolled: frozenset[Var] = frozenset()
     globals: dict[str, Buffer] = field(default_factory=dict)
     scratch: dict[str, Buffer] = field(default_factory=dict)
 
@@ -108,11 +108,10 @@ class NestBuilder:
     ) -> NestBuilder:
         """A nest over dims (full sizes; tiled ones shrink to their tile). What is in `inline` is
         computed here, not read from its memory."""
-        code = Code(task.graph, task.storage, dict(task.outer), dict(task.positions))
+        code = Code(dict(task.outer), dict(task.positions), graph=task.graph, storage=task.storage)
         code.computed = frozenset(inline)
         code.local = task.local
         code.earlier = task.earlier
-        code.unrolled = task.unrolled
         code.carried = dict(carried or {})
         code.splits = dict(splits or {})
         own = {d: task.inner.get(d, n) for d, n in dims.items()}

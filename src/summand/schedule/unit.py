@@ -34,7 +34,7 @@ from summand.rewrite.fuse import fuse
 from summand.rewrite.layout import choose_orders
 from summand.rewrite.plan import Cluster, Control, Graph, Plan
 from summand.rewrite.tiling import choose_tiles
-from summand.schedule.expressions import Storage
+from summand.schedule.coordinates import Storage
 from summand.schedule.lower_cluster import lower_cluster, transposing_kernel
 from summand.schedule.unfinished import Unfinished
 
