@@ -42,16 +42,11 @@ Definition = Eqn | Inner
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A dim of size `size` that all stages of a cluster share, cut into pieces of `tile`.
-
-    kind "grid": pieces are tasks; "loop": one task runs them in order, and stages that reduce the
-    dim add up over the pieces.
-    """
+    """A dim of size `size` that all stages of a cluster share, cut into pieces of `tile`: tasks."""
 
     dim: str
     size: int
     tile: int
-    kind: Literal["grid", "loop"] = "grid"
 
     @property
     def steps(self) -> int:
@@ -124,14 +119,10 @@ Item = Cluster | Control
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The program with unique variables in recurrence bodies, its items in order, and layouts.
-
-    `orders` gives each stored value's dims from outermost to innermost; see `rewrite/layout`.
-    """
+    """The program with unique variables in recurrence bodies, and its items in order."""
 
     program: Program
     items: tuple[Item, ...]
-    orders: Mapping[Var, tuple[str, ...]] = field(default_factory=dict)
 
 
 # ---- the program as a graph
