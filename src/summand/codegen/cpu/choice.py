@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from summand.loops.code import Code
-from summand.loops.nodes import Carry, Fold, Load, Nest, Ref, Schedule
+from summand.loops.code import Code, refs
+from summand.loops.nodes import Carry, Fold, Instr, Load, Nest, Ref, Schedule
 
 STATE_BYTES = 8  # of an element of a state in memory, whatever its type
 
@@ -79,21 +79,38 @@ def looped_dims(nest: Nest, steps: Mapping[str, int]) -> frozenset[str]:
 def array_dims(
     nest: Nest, deps: Sequence[frozenset[str]], looped: frozenset[str]
 ) -> dict[Ref, tuple[str, ...]]:
-    """Carries that vary along loops inside their own, as a fold that reads them folds those."""
+    """Carries that vary along loops inside their own, as a fold that reads them folds those.
+
+    Plain loops take any order; there, all that folds of the carry fold may be inside.
+    """
     found: dict[Ref, tuple[str, ...]] = {}
+    plain = all(d in looped for d, n in nest.dims if n > 1)
     for r, carry in enumerate(nest.code):
         if not isinstance(carry, Carry) or carry.dim not in looped:
             continue
         inside = {
             d
             for f, fold in enumerate(nest.code)
-            if isinstance(fold, Fold) and carry.dim in deps[f]
+            if isinstance(fold, Fold)
+            and (carry.dim in deps[f] or (plain and r in values_below(nest.code, fold.args)))
             for d in fold.dims
         }
         dims = tuple(d for d, _ in nest.dims if d in inside & looped & deps[r] - {carry.dim})
         if dims:
             found[r] = dims
     return found
+
+
+def values_below(code: Sequence[Instr], start: Sequence[Ref]) -> set[Ref]:
+    """Values, and all that they read."""
+    seen: set[Ref] = set()
+    todo = list(start)
+    while todo:
+        r = todo.pop()
+        if r not in seen:
+            seen.add(r)
+            todo += refs(code[r])
+    return seen
 
 
 def chosen_schedule(nest: Nest) -> Schedule:

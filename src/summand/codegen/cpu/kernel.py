@@ -25,6 +25,7 @@ from summand.codegen.cpu.outline import (
 )
 from summand.codegen.cpu.plan import Ranges, form_range
 from summand.codegen.cpu.text import Function, Int, Unit, Value
+from summand.codegen.cpu.untangle import untangle
 from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Loop, Nest, Stmt, When
 
@@ -33,7 +34,7 @@ GAP = 64  # bytes between scratch buffers, so that they do not share a cache lin
 
 def scratch_bytes(kernel: Kernel) -> int:
     """Bytes of scratch memory that a task of the kernel needs."""
-    arrays = max((array_bytes(n) for n in nests_of(kernel.body)), default=0)
+    arrays = max((array_bytes(untangle(n)) for n in nests_of(kernel.body)), default=0)
     return _scratch_layout(kernel)[1] + arrays
 
 
