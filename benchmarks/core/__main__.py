@@ -71,7 +71,8 @@ def main() -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(record, indent=2) + "\n")
     if options.readme:
-        readme.write(rows, record["machine"])
+        readme.write(rows, versions())
+        readme.example()
     return 0
 
 

@@ -1,13 +1,31 @@
-"""Write the result table into README.md, between its two markers."""
+"""Write what is measured and generated into README.md, between its markers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import summand as sm
+
 from .measure import Row
+from .programs import caps_fwd
 
 README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- benchmarks.core begin -->", "<!-- benchmarks.core end -->"
+
+
+def example() -> None:
+    """Show what the README's example compiles to: its kernels, without the module's head."""
+    case = caps_fwd()
+    text = sm.jit(case.function).inspect("loops", *case.arguments())
+    kernels = text[text.index("\nkernel ") + 1 :].rstrip()
+    replace("example", ["```", kernels, "```"])
+
+
+def replace(section: str, lines: list[str]) -> None:
+    """Put lines between a section's markers."""
+    begin, end = f"<!-- {section} begin -->", f"<!-- {section} end -->"
+    head, rest = README.read_text().split(begin, 1)
+    _, tail = rest.split(end, 1)
+    README.write_text("\n".join([head + begin, *lines, end + tail]))
 
 
 def write(rows: list[Row], machine: dict[str, str]) -> None:
@@ -27,7 +45,4 @@ def write(rows: list[Row], machine: dict[str, str]) -> None:
             f"| `{row.key}` | {row.value:.3g} {row.unit} | {sign} {row.bar:g} | {met} "
             f"| {row.median_ms:.3f} ms | {peer} |"
         )
-    text = README.read_text()
-    head, rest = text.split(BEGIN, 1)
-    _, tail = rest.split(END, 1)
-    README.write_text("\n".join([head + BEGIN, *lines, END + tail]))
+    replace("benchmarks.core", lines)
