@@ -169,9 +169,15 @@ class Jit(Generic[P, R]):
 
     def compile(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Trace and compile for arguments of this structure, without running."""
-        entry = self._entry(arguments(args, kwargs))
-        if entry.ready is None:
-            _compiled(entry)
+        self._executable(arguments(args, kwargs))
+
+    def peak_bytes(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Bytes of memory that a call takes over its arguments and results, known before it runs."""
+        return self._executable(arguments(args, kwargs)).temporary_bytes
+
+    def _executable(self, call: Call) -> Executable:
+        entry = self._entry(call)
+        return (entry.ready or _compiled(entry)).executable
 
     def request(
         self, *args: P.args, **kwargs: P.kwargs

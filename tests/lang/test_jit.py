@@ -230,3 +230,12 @@ def test_interpret_is_the_same_program():
     with sm.interpret():
         inside = float(sm.jit(f)(x))
     assert inside == pytest.approx(float(np.exp([0.5, 1.5]).sum()))
+
+
+def test_peak_bytes_are_known_before_a_run():
+    i, j = sm.dims("i j")
+    x = sm.array(np.ones((300, 200), np.float32), i, j)
+    elementwise = sm.jit(lambda a: sm.exp(a) + 1.0)
+    assert elementwise.peak_bytes(x) == 0
+    twice = sm.jit(lambda a: sm.sum[i](sm.sort(a, j)))
+    assert twice.peak_bytes(x) >= 4 * 300 * 200

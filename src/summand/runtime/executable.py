@@ -73,9 +73,14 @@ class Executable:
         self._arena = -(-artifact.arena // STRIDE) * STRIDE
         self._constants = [self._constant(data) for _, data in artifact.constants]
         self._idle: list[Call] = []  # calls that no thread is using
-        self._needs = self._arena + self._stride * self.pool.threads
+        self._needs = self.temporary_bytes
         self._needs += sum(_nbytes(b.port) for b in self._results)
         self._refuse_beyond(machine.physical_memory())
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Bytes that a run holds over its arguments and results: the arena, each thread's scratch."""
+        return self._arena + self._stride * self.pool.threads
 
     def run(
         self, inputs: Sequence[np.ndarray], into: Sequence[np.ndarray] | None = None
