@@ -17,7 +17,7 @@ def data(dtype, *shape):
 def test_arithmetic_and_layouts(dtype):
     z = data(dtype, 5, 3)
     a = sm.array(z, i, k)
-    f = sm.jit(lambda a: (sm.sum[k](a * a), sm.exp(a) / (1 + a), abs(a), a.real, a[i: 4 - i]))
+    f = sm.jit(lambda a: (sm.sum[k](a * a), sm.exp(a) / (1 + a), abs(a), a.real, a[i : 4 - i]))
     total, ratio, size, real, turned = f(a)
     assert total.numpy(i).dtype == dtype
     np.testing.assert_allclose(total.numpy(i), (z * z).sum(1), rtol=1e-4)
@@ -30,7 +30,7 @@ def test_arithmetic_and_layouts(dtype):
 def test_recurrence():
     z = data(np.complex128, 6)
     a = sm.array(z, t)
-    h = sm.recur(lambda h: 0.5j * h[t: t - 1] + a, over=t, init=0j)
+    h = sm.recur(lambda h: 0.5j * h[t : t - 1] + a, over=t, init=0j)
     wanted, state = [], 0
     for x in z:
         state = 0.5j * state + x
