@@ -26,7 +26,7 @@ import summand as sm
 from . import capsules as net
 from . import report
 
-EPOCHS = 70
+EPOCHS = 200
 BATCH = 48
 RATE = 0.01
 MARGIN = 0.9
