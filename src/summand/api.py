@@ -172,7 +172,7 @@ class Jit(Generic[P, R]):
         self._executable(arguments(args, kwargs))
 
     def peak_bytes(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Bytes of memory that a call takes over its arguments and results, known before it runs."""
+        """Bytes that a call takes over its arguments and results, known before it runs."""
         return self._executable(arguments(args, kwargs)).temporary_bytes
 
     def _executable(self, call: Call) -> Executable:

@@ -79,7 +79,7 @@ class Executable:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes that a run holds over its arguments and results: the arena, each thread's scratch."""
+        """Bytes that a run holds over arguments and results: the arena, each thread's scratch."""
         return self._arena + self._stride * self.pool.threads
 
     def run(
