@@ -94,6 +94,8 @@ class Pool:
         """Run a program to its end. Threads may do so at once, each with a call of its own."""
         if not self._ready:
             self._start()
+        if _ENDING.is_set():
+            _park_at_end()
         words = call.words
         words[pool_code.PC] = 0
         words[pool_code.BUDGET] = budget = 1
@@ -238,9 +240,26 @@ def default() -> Pool:
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
+_ENDING = threading.Event()
+LAST_CALLS_SECONDS = 0.05  # for calls of other threads to come to their end
+
+
 def _stop_all() -> None:
+    """End the workers.
+
+    Daemon threads that still call are parked first: Python ends a thread where it next wants to
+    run, and in C++ code (optree's) that would abort the process.
+    """
+    _ENDING.set()
+    if threading.active_count() > 1 + sum(len(pool._members) for pool in _POOLS):
+        time.sleep(LAST_CALLS_SECONDS)
     for pool in list(_POOLS):
         pool.stop()
+
+
+def _park_at_end() -> None:
+    if threading.current_thread().daemon:
+        threading.Event().wait()
 
 
 def _after_fork() -> None:
