@@ -30,7 +30,7 @@ def test_an_old_notebooks_cell():
 
 
 def test_a_new_notebooks_cell(monkeypatch):
-    name = "/tmp/ipykernel_7/123.py"
+    name = "/var/ipykernel_7/123.py"
     shell = types.SimpleNamespace(compile=types.SimpleNamespace(_filename_map={name: 4}))
     monkeypatch.setattr(sys.modules["__main__"], "get_ipython", lambda: shell, raising=False)
     linecache.cache[name] = (len(CODE), None, CODE.splitlines(keepends=True), name)
