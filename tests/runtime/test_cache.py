@@ -133,14 +133,38 @@ def test_folder_that_others_can_write_is_not_used(store):
         store.save(KEY, DATA)
 
 
-def test_interrupted_write_leaves_nothing(store, monkeypatch):
-    def interrupt(name, path):
-        raise KeyboardInterrupt
+class _InterruptAtLine:
+    """Raises KeyboardInterrupt before the k-th line that runs in the function that writes."""
 
-    monkeypatch.setattr(os, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        store.save(KEY, DATA)
-    assert list(store.folder.iterdir()) == []
+    def __init__(self, k):
+        self.left = k
+
+    def __call__(self, frame, event, arg):
+        return self.line if frame.f_code is cache._write.__code__ else None
+
+    def line(self, frame, event, arg):
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self.line
+
+
+def test_interrupted_write_leaves_nothing(store):
+    interrupted = 0
+    for k in range(1, 100):
+        interrupt = _InterruptAtLine(k)
+        sys.settrace(interrupt)
+        try:
+            store.save(KEY, DATA)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(None)
+        assert all(f.suffix == cache.SUFFIX for f in store.folder.iterdir())
+        if interrupt.left > 0:
+            break
+    assert interrupted >= 4  # each line of the function, the first to the last
 
 
 def _save_and_load(folder):

@@ -18,8 +18,8 @@ import contextlib
 import functools
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -168,14 +168,18 @@ def _open(data: bytes, key: str) -> bytes | None:
 
 
 def _write(folder: Path, path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
+    unfinished = folder / f"{UNFINISHED}{secrets.token_hex(8)}"  # named before it exists
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(unfinished, "xb", opener=_open_private) as file:
             file.write(data)
-        os.replace(name, path)
-    except BaseException:  # Ctrl-C as well: leave no half-written file
-        _remove(Path(name))
+        os.replace(unfinished, path)
+    except BaseException:  # Ctrl-C as well, wherever it falls: leave no half-written file
+        _remove(unfinished)
         raise
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _remove(path: Path) -> None:
