@@ -27,7 +27,9 @@ from summand.errors import InternalError
 from summand.options import Target
 from summand.runtime import cache, jit, machine, pool_code
 
-SPIN_SECONDS = 100e-6  # a worker's wait before it sleeps; the gap between two calls from Python
+# A worker's wait before it sleeps: the gap between two calls from Python, whose own code has been
+# pushed out of the caches by what ran before. Waking a sleeper costs up to 100 us on a virtual CPU.
+SPIN_SECONDS = 1e-3
 BREATH_SECONDS = 5e-3  # a looping program returns to Python about this often
 CALIBRATION_SECONDS = 0.02
 _CALIBRATION_TURNS = 2000
@@ -127,7 +129,8 @@ class Pool:
             self._lock.release()
 
     def _start_members(self) -> None:
-        self.words[pool_code.POOL["spin"]] = int(SPIN_SECONDS / self._code.pause)
+        turns = pool_code.PATIENCE * SPIN_SECONDS / self._code.pause
+        self.words[pool_code.POOL["spin"]] = int(turns)
         for number in range(1, self.threads):
             name = f"summand-{number}"
             thread = threading.Thread(target=self._serve, args=(number,), name=name, daemon=True)

@@ -14,8 +14,9 @@ There is one control block, of words that different threads write on cache lines
 A launch publishes its job, then sets `remaining` to the number of tasks. Whoever takes `remaining`
 from r > 0 to r - 1 owns task `total - r`, and reads the job only then: it cannot change before that
 task is done. `done` counts finished tasks, not threads, so a late worker is never waited for. A
-worker that found nothing for a while counts itself in `sleepers`, looks once more, and sleeps on
-`seq`; the launcher raises `seq` after publishing and wakes sleepers if there are any.
+worker that found nothing for a while (longer while a launch is not finished: the next one follows)
+counts itself in `sleepers`, looks once more, and sleeps on `seq`; the launcher raises `seq` after
+publishing and wakes sleepers if there are any.
 
 `busy` is taken by the caller whose launch the workers serve. Another caller who finds it taken runs
 its launch alone, so no caller ever waits for another, nor holds a lock across a fork or signal.
@@ -62,6 +63,8 @@ CALL: Final = {
 }
 CALL_WORDS: Final = len(CALL)
 PC, SCRATCH, BUDGET = CALL["pc"], CALL["scratch"], CALL["budget"]
+
+PATIENCE: Final = 4  # how much longer a worker spins while others finish the launch
 
 END, LAUNCH, COPY, JUMP, UNLESS, BACK, HOST = range(7)
 LAUNCH_WORDS: Final = 6  # launch, function, tasks, place of the arguments, tick, count; then slots
@@ -121,7 +124,7 @@ out:
 _WORKER = f"""
 define i64 @worker(ptr %pool, i64 %participant, i64 %slept) {{
 entry:
-{_pool("seq remaining stop spin sleepers")}
+{_pool("seq remaining busy stop spin sleepers")}
   %counted = atomicrmw sub ptr %sleepers, i64 %slept seq_cst
   br label %again
 again:
@@ -141,7 +144,10 @@ idle:
   br i1 %stopped, label %out, label %pause
 pause:
   call void @PAUSE
-  %next = add i64 %turn, 1
+  %b = load atomic i64, ptr %busy monotonic, align 8
+  %within = icmp ne i64 %b, 0
+  %step = select i1 %within, i64 1, i64 {PATIENCE}
+  %next = add i64 %turn, %step
   %more = icmp slt i64 %next, %limit
   br i1 %more, label %look, label %sleep
 sleep:
