@@ -1,0 +1,1 @@
+"""Kernels that nobody wrote a library for, against the peers at their best."""

@@ -1,0 +1,32 @@
+"""Every row of the off-road suite at tiny sizes, as listed and perturbed, in both passes, against
+its float64 reference. No peer is needed."""
+
+import numpy as np
+import pytest
+from benchmarks.offroad.case import make
+from benchmarks.offroad.perturb import perturbed
+from benchmarks.offroad.rows import every_row
+
+import summand as sm
+
+ROWS = every_row()
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_row(key):
+    row = ROWS[key]
+    for case in (make(row, row.tiny), perturbed(row, row.tiny, seed=1)):
+        forward, gradient = (sm.jit(case.function(which)) for which in ("fwd", "grad"))
+        result = forward(*case.arguments()).numpy(*row.result)
+        assert result.dtype == np.float32
+        assert case.forward_error(result) < row.tolerance
+        value, gradients = gradient(*case.arguments())
+        assert float(value) == pytest.approx((result.astype(np.float64) ** 2).sum(), rel=1e-4)
+        assert case.gradient_error(case.natural(gradients), directions=2) < row.tolerance
+
+
+def test_keys_in_order():
+    keys = list(ROWS)
+    numbers = [key for key in keys if not ROWS[key].control]
+    assert keys[: len(numbers)] == numbers
+    assert keys[0] == "1"
