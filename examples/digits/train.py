@@ -12,6 +12,8 @@ import json
 import math
 import os
 import time
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import summand as sm
+from summand.errors import ArgumentError
 
 from . import capsules as net
 from . import report
@@ -77,18 +80,29 @@ def save(run: Run, path: Path) -> None:
 
 
 def load(path: Path) -> Run:
-    """Read a checkpoint; ValueError where the file is not one."""
-    with np.load(path) as file:
-        parts: dict[str, dict[str, np.ndarray]] = {"w": {}, "m": {}, "v": {}}
-        for key in file.files:
-            if ":" in key:
-                kind, name = key.split(":", 1)
-                parts[kind][name] = file[key]
-        if any(parts[kind].keys() != net.DIMS.keys() for kind in "wmv"):
-            raise ValueError(f"{path} is not a checkpoint of this network")
-        steps, seed = (int(v) for v in file["steps"])
-        curve = [(int(s), float(a), float(b), float(c)) for s, a, b, c in file["curve"]]
+    """Read a checkpoint. Raises ArgumentError where the file is none."""
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        parts = {kind: {k: arrays[f"{kind}:{k}"] for k in net.DIMS} for kind in "wmv"}
+        steps, seed = (int(v) for v in arrays["steps"])
+        curve = [(int(s), float(a), float(b), float(c)) for s, a, b, c in arrays["curve"]]
+    except OSError as error:
+        raise ArgumentError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _no_checkpoint(path) from error
+    expected = fresh(seed).weights
+    for part in parts.values():
+        if any(part[k].shape != a.shape or part[k].dtype != a.dtype for k, a in expected.items()):
+            raise _no_checkpoint(path)
     return Run(parts["w"], parts["m"], parts["v"], steps, seed, curve)
+
+
+def _no_checkpoint(path: Path) -> ArgumentError:
+    return ArgumentError(
+        f"{path} is not a checkpoint of this network\n"
+        "--resume takes the .npz file that an earlier run wrote, whole and unaltered."
+    )
 
 
 def fresh(seed: int) -> Run:
@@ -190,8 +204,8 @@ def train(run: Run, data: Data, total: int, checkpoint: Path, console: Console) 
                 rng = np.random.default_rng([run.seed, run.steps])
                 image, target = shifted(data.train_x[index], rng), data.train_y[index]
                 value, hit = trainer.step(image, target, MARGIN, rate_at(f))
-                numbers.step_times.append(time.perf_counter() - started)
                 run.steps += 1
+                numbers.step_times.append(time.perf_counter() - started)
                 if run.steps % per_epoch == 0 or run.steps == total:
                     run.curve.append((run.steps, value, hit, trainer.accuracy(data)))
                 speed = (run.steps - first) / (time.perf_counter() - begin)
