@@ -5,7 +5,7 @@ flatten({"w": w, "b": (b, 2)})  ->  [b, 2, w], structure        unflatten puts l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, cast
 
 import optree
@@ -13,10 +13,17 @@ import optree
 Structure: TypeAlias = optree.PyTreeSpec
 
 
-def flatten(tree: object, none_is_leaf: bool = False) -> tuple[list[object], Structure]:
-    """The leaves, and the structure that holds them."""
-    leaves, structure = optree.tree_flatten(cast("Any", tree), none_is_leaf=none_is_leaf)
+def flatten(
+    tree: object, none_is_leaf: bool = False, is_leaf: Callable[[object], bool] | None = None
+) -> tuple[list[object], Structure]:
+    """The leaves, and the structure that holds them. `is_leaf` stops at what it holds for."""
+    leaves, structure = optree.tree_flatten(cast("Any", tree), is_leaf, none_is_leaf=none_is_leaf)
     return list(leaves), structure
+
+
+def flatten_up_to(structure: Structure, tree: object) -> list[object]:
+    """What `tree` has at the leaves of a structure. Raises ValueError where it differs above."""
+    return list(structure.flatten_up_to(cast("Any", tree)))
 
 
 def leaves_of(tree: object, none_is_leaf: bool = False) -> list[object]:
@@ -45,6 +52,11 @@ def unflatten_call(
 def paths(structure: Structure) -> list[tuple[object, ...]]:
     """Where each leaf lies: (0, 'w') for the w of the first element."""
     return [tuple(p) for p in optree.treespec_paths(structure)]
+
+
+def suffixes(structure: Structure) -> list[str]:
+    """What follows a name to say each leaf: `['w'][0]`."""
+    return ["".join(f"[{entry!r}]" for entry in path) for path in paths(structure)]
 
 
 def shown(structure: Structure) -> str:

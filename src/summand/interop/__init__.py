@@ -1,0 +1,1 @@
+"""Summand inside other frameworks: einsum for NumPy, functions for PyTorch and JAX."""
