@@ -145,12 +145,16 @@ class Form:
 
         An interval that may be wider than the truth for quasi-affine ones. No dim may have size 0.
         """
+        return self.interval({d: (0, sizes[d] - 1) for d in self.dims})
+
+    def interval(self, ranges: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+        """The same where each dim lies between a least and a greatest value."""
         lo = hi = self.const
         for atom, c in self.terms:
             if isinstance(atom, str):
-                a, b = 0, sizes[atom] - 1
+                a, b = ranges[atom]
             else:
-                a, b = atom.form.range(sizes)
+                a, b = atom.form.interval(ranges)
                 if atom.op == "//":
                     a, b = a // atom.by, b // atom.by
                 elif a // atom.by == b // atom.by:

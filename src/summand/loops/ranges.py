@@ -38,7 +38,7 @@ class Scope:
     def let(self, let: Let) -> Scope:
         """With the dim of a `Let`."""
         form = let.form.substitute(self.equal)
-        low, high = interval(form, self.dims)
+        low, high = form.interval(self.dims)
         inside = self.bind(let.dim, *(min(max(v, let.lo), let.hi) for v in (low, high)))
         if let.lo <= low and high <= let.hi:
             return replace(inside, equal={**self.equal, let.dim: form})
@@ -57,7 +57,7 @@ class Scope:
         )
 
     def _at_most(self, form: Form, limit: int, conditions: tuple[Form, ...], depth: int) -> bool:
-        if interval(form, self.dims)[1] <= limit:
+        if form.interval(self.dims)[1] <= limit:
             return True
         if not depth:
             return False
@@ -74,25 +74,6 @@ class Scope:
                 if self._at_most(form + condition * factor, limit, rest, depth - 1):
                     return True
         return False
-
-
-def interval(form: Form, dims: Mapping[str, Interval]) -> Interval:
-    """Least and greatest value of a form where each dim lies in its range."""
-    low = high = form.const
-    for atom, c in form.terms:
-        if isinstance(atom, str):
-            a, b = dims[atom]
-        else:
-            a, b = interval(atom.form, dims)
-            if atom.op == "//":
-                a, b = a // atom.by, b // atom.by
-            elif a // atom.by == b // atom.by:
-                a, b = a % atom.by, b % atom.by
-            else:
-                a, b = 0, atom.by - 1
-        low += min(c * a, c * b)
-        high += max(c * a, c * b)
-    return low, high
 
 
 def atom_of(ref: Ref) -> str:
@@ -130,7 +111,7 @@ def _range_of(
         case Const() if isinstance(instr.value, int):
             return int(instr.value), int(instr.value)
         case Position():
-            low, high = interval(instr.form, dims)
+            low, high = instr.form.interval(dims)
         case Apply() if instr.dtype.is_integer:
             args = [found.get(atom_of(a), WIDE) for a in instr.args]
             low, high = _applied(instr.fn, args, every)

@@ -9,14 +9,15 @@ those the interpreter checks as it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import NoReturn, assert_never
 
 from summand.dtypes import DType, accumulator, bool_
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.prims import PRIMS
-from summand.loops.code import Code, refs
+from summand.loops.code import Code, address_refs, refs
 from summand.loops.nodes import (
     Address,
     Apply,
@@ -274,7 +275,7 @@ class _Verifier:
         """A store's buffer, value and combine."""
         self.where = store_text(store)
         buffer = self.buffer(store.buffer)
-        for ref in (store.value, *_address_refs(store.at)):
+        for ref in (store.value, *address_refs(store.at)):
             if not 0 <= ref < len(nest.code):
                 self.fail(f"value %{ref} is not defined")
         self.same(nest.code[store.value].dtype, buffer.dtype)
@@ -308,7 +309,7 @@ class _Verifier:
         real = Scope({d: r for d, r in scope.dims.items() if not d.startswith("%")})
         for form in (at.form, *(g.form for g in at.guards)):
             self.bound(form, real)
-        for ref in _address_refs(at):
+        for ref in address_refs(at):
             if not nest.code[ref].dtype.is_integer:
                 self.fail(f"the computed term %{ref} is no integer")
         if any(low > high for low, high in scope.dims.values()):
@@ -334,7 +335,7 @@ class _Verifier:
             if piece.dim not in nest.extents or piece.count < 1:
                 self.fail(f"there is no piece of {piece.count} of {piece.dim}")
         for name, lanes in (("lanes", schedule.lanes), ("end_lanes", schedule.end_lanes)):
-            count = _product(p.count for p in lanes)
+            count = math.prod(p.count for p in lanes)
             if count & (count - 1):
                 self.fail(f"{name} are {count}, no power of two")
         if len(set(schedule.loops)) != len(schedule.loops) or schedule.copies < 1:
@@ -343,22 +344,10 @@ class _Verifier:
             if d not in nest.extents:
                 self.fail(f"the looped {d} is no dim of the nest")
         for d, extent in nest.dims:
-            covered = _product(p.count for p in pieces if p.dim == d)
+            covered = math.prod(p.count for p in pieces if p.dim == d)
             if d not in schedule.loops and covered < extent:
                 self.fail(f"the schedule covers {covered} of {extent} positions of {d}")
         carried = {i.dim for i in nest.code if isinstance(i, Carry)}
         for piece in (*schedule.lanes, *schedule.end_lanes):
             if piece.dim in carried:
                 self.fail(f"lanes along {piece.dim}, along which a state is carried")
-
-
-def _address_refs(at: Address) -> tuple[int, ...]:
-    of_guards = (r for g in at.guards for r, _ in g.dynamic)
-    return (*(r for r, _ in at.dynamic), *of_guards)
-
-
-def _product(counts: Iterable[int]) -> int:
-    total = 1
-    for n in counts:
-        total *= n
-    return total

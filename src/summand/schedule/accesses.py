@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from summand.errors import InternalError
+from summand.loops.code import address_dims, refs
 from summand.loops.nodes import (
     Address,
     Apply,
@@ -73,32 +74,6 @@ class Facts:
         return tuple(d for d, _ in self.nest.dims if d not in self.reduced)
 
 
-def operands(instr: Instr) -> tuple[Ref, ...]:
-    """The values that an instruction reads (a carry's `next` included)."""
-    match instr:
-        case Const() | Position() | Arg():
-            return ()
-        case Load():
-            return address_refs(instr.at)
-        case Apply() | Fold():
-            return instr.args
-        case Part():
-            return (instr.of,)
-        case Carry():
-            return (instr.init, instr.next)
-        case Last():
-            return (instr.carry,)
-    assert_never(instr)
-
-
-def address_refs(at: Address) -> tuple[Ref, ...]:
-    """The values that an address and its guards read."""
-    refs = [r for r, _ in at.dynamic]
-    for guard in at.guards:
-        refs += [r for r, _ in guard.dynamic]
-    return tuple(refs)
-
-
 def _own(instr: Instr, nest: Nest, dims: frozenset[str]) -> frozenset[str]:
     """Dims that an instruction reads itself, not through its operands."""
     match instr:
@@ -120,14 +95,6 @@ def _own(instr: Instr, nest: Nest, dims: frozenset[str]) -> frozenset[str]:
     assert_never(instr)
 
 
-def address_dims(at: Address) -> frozenset[str]:
-    """Dims that the forms of an address and of its guards read."""
-    out = at.form.dims
-    for guard in at.guards:
-        out |= guard.form.dims
-    return out
-
-
 def dependences(nest: Nest) -> tuple[frozenset[str], ...]:
     """For each value, the nest's own dims that it varies along."""
     dims = frozenset(d for d, _ in nest.dims)
@@ -139,7 +106,7 @@ def dependences(nest: Nest) -> tuple[frozenset[str], ...]:
             raise InternalError("schedule: dependences of a nest do not settle")
         for ref, instr in enumerate(nest.code):
             found = _own(instr, nest, dims)
-            for arg in operands(instr):
+            for arg in refs(instr):
                 found |= deps[arg]
             if isinstance(instr, Fold):
                 found -= frozenset(instr.dims)

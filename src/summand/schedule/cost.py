@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from summand.ir.prims import PRIMS
+from summand.loops.code import address_refs, refs
 from summand.loops.nodes import Apply, Carry, Const, Fold, Load, Piece, Position
 from summand.options import Target
-from summand.schedule.accesses import Access, Facts, address_refs, operands
+from summand.schedule.accesses import Access, Facts
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
@@ -121,7 +122,7 @@ def readers_of(facts: Facts) -> list[list[int]]:
     """For each value, the instructions that read it."""
     out: list[list[int]] = [[] for _ in facts.nest.code]
     for ref, instr in enumerate(facts.nest.code):
-        for arg in operands(instr):
+        for arg in refs(instr):
             out[arg].append(ref)
     return out
 
@@ -430,7 +431,7 @@ class _Counter:
         for ref in range(len(code)):
             if isinstance(code[ref], Carry | Const | Load):
                 continue
-            below = [depth[a] for a in operands(code[ref]) if a in depth]
+            below = [depth[a] for a in refs(code[ref]) if a in depth]
             if below:
                 fn = code[ref]
                 cost = PRIMS[fn.fn].flops if isinstance(fn, Apply) else 1.0

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from summand.ir.index import Form
+from summand.loops.code import address_dims
 from summand.loops.nodes import Address, Apply, Bound, Carry, Const, Fold, Guard, Instr, Load, Nest
-from summand.schedule.accesses import address_dims
 
 
 def drop_true_guards(nest: Nest) -> Nest:

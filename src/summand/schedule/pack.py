@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
 from summand.ir.index import Form
+from summand.loops.code import address_dims
 from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, Ref, Store
-from summand.schedule.accesses import Access, Facts, address_dims
+from summand.schedule.accesses import Access, Facts
 from summand.schedule.moves import Chain, Level
 
 PAGE = 4096  # bytes

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from summand.ir.index import Form
+from summand.loops.code import refs
 from summand.loops.nodes import (
     Address,
     Buffer,
@@ -27,7 +28,7 @@ from summand.loops.nodes import (
     Ref,
     Store,
 )
-from summand.schedule.accesses import Facts, operands
+from summand.schedule.accesses import Facts
 from summand.schedule.code import CodeCopy
 from summand.schedule.moves import substitute
 
@@ -142,7 +143,7 @@ def _part_nest(
             buffer, form = buffers[ref, q]
             value = new if q == 0 else copy.add(Part(new, q, buffer.dtype))
             wanted.append((value, form, buffer.name))
-    needed = frozenset().union(*(facts.deps[a] for r in folds for a in operands(copy.source[r])))
+    needed = frozenset().union(*(facts.deps[a] for r in folds for a in refs(copy.source[r])))
     dims = tuple((d, n) for d, n in facts.nest.dims if d in needed or d in facts.nested)
     dims = tuple((d, cut[1] if d == cut[0] else n) for d, n in dims)
     nest = Nest(((part,) if part else ()) + dims, tuple(copy.code), ())

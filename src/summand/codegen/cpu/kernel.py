@@ -23,7 +23,7 @@ from summand.codegen.cpu.outline import (
     streams,
     write_nest,
 )
-from summand.codegen.cpu.plan import Ranges, form_range
+from summand.codegen.cpu.plan import Ranges
 from summand.codegen.cpu.text import Function, Int, Unit, Value
 from summand.codegen.cpu.untangle import untangle
 from summand.ir.index import Form
@@ -133,14 +133,14 @@ class KernelWriter:
     def _let(self, let: Let, position: dict[str, Int], ranges: Ranges) -> None:
         fn = self.fn
         value = fn.least(fn.greatest(self._form(let.form, position), let.lo), let.hi)
-        lo, hi = form_range(let.form, ranges)
+        lo, hi = let.form.interval(ranges)
         lo, hi = (min(max(v, let.lo), let.hi) for v in (lo, hi))
         self._body(let.body, {**position, let.dim: value}, {**ranges, let.dim: (lo, hi)})
 
     def _when(self, when: When, position: dict[str, Int], ranges: Ranges) -> None:
         holds: Value | None = None
         for guard in when.guards:
-            lo, hi = form_range(guard.form, ranges)
+            lo, hi = guard.form.interval(ranges)
             if lo < 0 or hi >= guard.size:
                 here = self._guard(guard, position)
                 both = f"and i1 {holds}, {here}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from summand.codegen.cpu.lanes import Lanes
 from summand.codegen.cpu.memory import Mask, Place
-from summand.codegen.cpu.plan import Access, NestPlan, Point, form_range
+from summand.codegen.cpu.plan import Access, NestPlan, Point
 from summand.codegen.cpu.text import Function, Int, Value, listed, memory_type, vector
 from summand.ir.index import Form, Quasi
 from summand.loops.nodes import Guard, Ref
@@ -234,7 +234,7 @@ class Places:
             return Mask(uniform=self.fn.pure(f"icmp ult i64 {value}, {guard.size}", "i1"))
         element = "i64" if guard.dynamic or spot.vector is not None else "i32"
         if element == "i32":
-            lo, hi = form_range(guard.form, self.plan.ranges)
+            lo, hi = guard.form.interval(self.plan.ranges)
             reach = max(self.plan.step.values(), default=1) * (1 + _weight(guard.form))
             if lo - reach < -I32 or hi + reach >= I32:
                 element = "i64"
@@ -319,7 +319,7 @@ class Places:
         if computed is None or len(access.dynamic) != 1 or access.quasi:
             return computed
         affine = Form(tuple(access.own) + access.outer.terms, access.const)
-        lo, hi = form_range(affine, self.plan.ranges)
+        lo, hi = affine.interval(self.plan.ranges)
         if access.buffer.size + max(abs(lo), abs(hi)) >= I32 or not computed.type.startswith("<"):
             return computed
         return self.fn.cast("trunc", computed, vector("i32", self.lanes.count))

@@ -42,25 +42,6 @@ Ranges = Mapping[str, tuple[int, int]]  # least and greatest value of each dim
 Sink = int  # a fold's or carry's position in the code; stores are numbered after the code
 
 
-def form_range(form: Form, ranges: Ranges) -> tuple[int, int]:
-    """Bounds on a form's value where each dim lies in its range."""
-    lo = hi = form.const
-    for atom, c in form.terms:
-        if isinstance(atom, str):
-            a, b = ranges[atom]
-        else:
-            a, b = form_range(atom.form, ranges)
-            if atom.op == "//":
-                a, b = a // atom.by, b // atom.by
-            elif a // atom.by == b // atom.by:
-                a, b = a % atom.by, b % atom.by
-            else:
-                a, b = 0, atom.by - 1
-        lo += min(c * a, c * b)
-        hi += max(c * a, c * b)
-    return lo, hi
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """An address taken apart. `own`: affine terms of the nest's dims; `outer`: of all others."""
@@ -413,5 +394,5 @@ class NestPlan:
         """Whether a guard holds at all points of the box."""
         if guard.dynamic:
             return False
-        lo, hi = form_range(guard.form, self.ranges)
+        lo, hi = guard.form.interval(self.ranges)
         return lo >= 0 and hi < guard.size
