@@ -19,7 +19,11 @@ from .measure import BARS, Row, measure
 
 def versions() -> dict[str, str]:
     """What was measured, and on what."""
-    found = {"python": platform.python_version(), "processor": machine.processor_name()}
+    found = {
+        "python": platform.python_version(),
+        "processor": machine.processor_name(),
+        "threads": str(machine.threads()),
+    }
     for name in ("summand", "numpy", "llvmlite", "torch", "jax"):
         try:
             found[name] = metadata.version(name)
@@ -39,7 +43,7 @@ def table(rows: list[Row]) -> Table:
             row.key,
             f"{row.value:.3g} {row.unit}",
             f"{'≥' if row.at_least else '≤'} {row.bar:g}",
-            "yes" if row.met else "no",
+            ("yes" if row.met else "no") + ("†" if row.disturbed else ""),
             f"{row.median_ms:.3f} ms",
             f"{row.spread:.0%}",
             row.limit_text,

@@ -11,9 +11,9 @@ import tempfile
 import time
 
 import summand as sm
+from benchmarks.harness import Timing
 
 from . import demo_step, programs
-from .harness import Timing
 
 REPEATS = {"compile_kernel": 5, "compile_demo": 3}
 

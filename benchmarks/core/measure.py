@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import summand as sm
-from summand.runtime import measure as limits
+from benchmarks.harness import Thunk, Timing, copy_bandwidth, fma_peak, take_turns
 
 from . import compile_times, demo_step
-from .harness import Thunk, Timing, take_turns
 from .programs import CASES, Case
 
 
@@ -64,6 +62,7 @@ class Row:
     limit_text: str = ""
     peers: dict[str, dict[str, float]] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
+    disturbed: bool = False  # the machine was never at its usual speed
 
     @property
     def met(self) -> bool:
@@ -82,6 +81,7 @@ class Row:
             "limit_unit": self.limit_text,
             "median_ms": self.median_ms,
             "spread": self.spread,
+            "disturbed": self.disturbed,
             "peers": self.peers,
             **self.extra,
         }
@@ -122,25 +122,23 @@ def measure(key: str, rounds: int) -> Row:
     if kind == "over_forward":
         forward = CASES["max_plus_fwd"]()
         ours["forward"] = runner(sm.jit(forward.function), forward)
-    limit = limits.copy_bandwidth if kind == "copy" else limits.fma_peak
+    limit = copy_bandwidth if kind == "copy" else fma_peak
     if kind == "microseconds":
         return _call(key, ours["summand"])
-    timings, measured = take_turns({**ours, **peers_of(key, case)}, limit, rounds)
-    return _row(key, case, timings, statistics.median(measured), compiled)
+    timings = take_turns({**ours, **peers_of(key, case)}, limit, rounds)
+    return _row(key, case, timings, compiled)
 
 
-def _row(
-    key: str, case: Case, timings: dict[str, Timing], limit: float, compiled: Callable[..., object]
-) -> Row:
+def _row(key: str, case: Case, timings: dict[str, Timing], compiled: Callable[..., object]) -> Row:
     bar = BARS[key]
     ours = timings.pop("summand")
-    unit, text, extra = "of FMA peak", f"{limit:.0f} GFLOP/s", {}
+    unit, text, extra = "of FMA peak", f"{ours.limit:.0f} GFLOP/s", {}
     match bar.kind:
         case "fma":
-            value = 2 * case.slots / ours.median / 1e9 / limit
+            value = ours.fraction(2 * case.slots)
         case "copy":
-            value = case.bytes / ours.median / 1e9 / limit
-            unit, text = "of copy bandwidth", f"{limit:.1f} GB/s"
+            value = ours.fraction(case.bytes)
+            unit, text = "of copy bandwidth", f"{ours.limit:.1f} GB/s"
         case "over_forward":
             value = ours.median / timings.pop("forward").median
             unit = "× forward"
@@ -158,10 +156,11 @@ def _row(
         bar.at_least,
         ours.median * 1e3,
         ours.spread,
-        limit,
+        ours.limit,
         text,
         {name: t.record() for name, t in timings.items()},
         extra,
+        ours.disturbed,
     )
 
 
@@ -196,7 +195,7 @@ def _compile(key: str) -> Row:
 
 
 def _demo(key: str, rounds: int) -> Row:
-    timings, peak = demo_step.measure(rounds)
+    timings = demo_step.measure(rounds)
     ours = timings.pop("summand")
     fastest = min((t.median for t in timings.values()), default=float("nan"))
     bar = BARS[key]
@@ -208,7 +207,8 @@ def _demo(key: str, rounds: int) -> Row:
         True,
         ours.median * 1e3,
         ours.spread,
-        peak,
-        f"{peak:.0f} GFLOP/s",
+        ours.limit,
+        f"{ours.limit:.0f} GFLOP/s",
         {name: t.record() for name, t in timings.items()},
+        disturbed=ours.disturbed,
     )

@@ -31,7 +31,8 @@ def replace(section: str, lines: list[str]) -> None:
 def write(rows: list[Row], machine: dict[str, str]) -> None:
     """Replace what stands between the markers."""
     lines = [
-        f"Measured on {machine['processor']}, 2 threads, by `python -m benchmarks.core --readme`.",
+        f"Measured on {machine['processor']}, {machine['threads']} threads, by `python -m "
+        "benchmarks.core --readme`; † where the machine was slowed by others all the time.",
         "",
         "| key | result | bar | met | median | best peer |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -40,7 +41,7 @@ def write(rows: list[Row], machine: dict[str, str]) -> None:
         best = min(row.peers.items(), key=lambda kv: kv[1]["median_ms"], default=None)
         peer = f"{best[0]} {best[1]['median_ms']:.2f} ms" if best else ""
         sign = "≥" if row.at_least else "≤"
-        met = "yes" if row.met else "no"
+        met = ("yes" if row.met else "no") + ("†" if row.disturbed else "")
         lines.append(
             f"| `{row.key}` | {row.value:.3g} {row.unit} | {sign} {row.bar:g} | {met} "
             f"| {row.median_ms:.3f} ms | {peer} |"
