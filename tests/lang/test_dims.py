@@ -202,6 +202,8 @@ def test_fill_keeps_the_arrays_own_size():
     same(found, np.convolve(a, w[::-1], "same"), x)
     same(sm.array(a, x).fill(7)[x : x - 2], [7, 7, 0, 1, 2], x)
     same(sm.array(a, x).fill(-1)[x:9], -1)
+    step = sm.array(np.array([1, 2]), k)
+    same(sm.array(a, x).fill(7)[x : x - step], [[7, 7], [0, 7], [1, 0], [2, 1], [3, 2]], x, k)
 
 
 def test_clip_repeats_the_edge():

@@ -28,7 +28,7 @@ def inputs(s, rng):
 
 
 def program(s, I, W, D):
-    near = I.at(mode="fill")[x : x + D * (a - s["a"] // 2), y : y + D * (b - s["b"] // 2)]
+    near = I.fill(0)[x : x + D * (a - s["a"] // 2), y : y + D * (b - s["b"] // 2)]
     return sm.sum[a, b](near * W)
 
 

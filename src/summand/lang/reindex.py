@@ -105,7 +105,7 @@ def _of_sized(source: Sized, index: Mapping[str, Place], edge: Edge, loc: Loc | 
     if edge.mode == "raise":
         reads += [ReadRange(source, d, f, (), loc) for d, f in forms.items() if f.dims]
     else:
-        defaults += [Known(d, sizes[d], source) for d, f in forms.items() if d in f.dims]
+        defaults += [Known(d, sizes[d], source) for d, i in index.items() if d in i.dims]
         defaults += _whole(source, forms)
 
     def build(at: Sizes, parts: tuple[Sized, ...]) -> Sized:
