@@ -58,7 +58,6 @@ def in_torch(torch, s):
     return lambda I: _shifted(s, I, F.pad(I, (*r, *r)), torch.exp)
 
 
-
 def in_jax(jax, s):
     jnp = jax.numpy
     return lambda I: _shifted(s, I, jnp.pad(I, _border(s)), jnp.exp)

@@ -5,6 +5,8 @@ A depthwise 5×5 convolution with a dilation of its own for each channel, zero o
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 import summand as sm
@@ -56,7 +58,7 @@ def _groups(s):
     """Runs of channels of one dilation: (first, one past the last, dilation)."""
     table = dilations(s)
     edges = [0, *(np.flatnonzero(np.diff(table)) + 1), s["c"]]
-    return [(int(e), int(f), int(table[e])) for e, f in zip(edges, edges[1:])]
+    return [(int(e), int(f), int(table[e])) for e, f in pairwise(edges)]
 
 
 def _border(s, d):

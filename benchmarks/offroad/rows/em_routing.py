@@ -1,7 +1,7 @@
 """EM routing, three iterations, of votes V{b,i,j,d} with activations a{b,i} to capsules j:
 
-    μ = Σ_i r a V / Σ_i r a        σ² = Σ_i r a (V − μ)² / Σ_i r a + ε        α = sigmoid(λ(1 − cost))
-    r = softmax_j(−Σ_d (V − μ)² / 2σ² − Σ_d log σ + log α)                       out{b,j,d} = last μ
+μ = Σ_i r a V / Σ_i r a        σ² = Σ_i r a (V − μ)² / Σ_i r a + ε        α = sigmoid(λ(1 − cost))
+r = softmax_j(−Σ_d (V − μ)² / 2σ² − Σ_d log σ + log α)                       out{b,j,d} = last μ
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def reference(s, V, a):
         variance = np.einsum("bij,bijd->bjd", ra, square) / total[:, :, None] + 1e-4
         half = 0.5 * np.log(variance).sum(-1)
         activation = 1 / (1 + np.exp(-0.01 * (1 - half * total * 0.01)))
-        z = -np.einsum("bijd,bjd->bij", square, 0.5 / variance) + (np.log(activation) - half)[:, None]
+        z = (
+            -np.einsum("bijd,bjd->bij", square, 0.5 / variance)
+            + (np.log(activation) - half)[:, None]
+        )
         e = np.exp(z - z.max(2, keepdims=True))
         r = e / e.sum(2, keepdims=True)
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Schedule, Stmt, When
+from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Ref, Schedule, Stmt, When
 from summand.options import Target
-from summand.schedule.accesses import Facts, analyse
+from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
 from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
@@ -319,18 +319,25 @@ def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
     for load in facts.loads:
         if load.ref in choice.packed or not is_far_row(facts, load, lanes):
             continue
-        slab = slab_bytes(chain, load.ref, load.bits // 8)
+        ref = _own_ref(chain, load)
+        slab = slab_bytes(chain, ref, load.bits // 8)
         if slab is None or slab > target.l2 // 2:
             continue
         order = [d for d, _ in chain.nest.dims if d in load.dims]
         order.sort(key=lambda d: -abs(load.stride(d)))
         name = f"slab{len(chain.kernel.scratch)}"
-        chain = pack_in_task(chain, load.ref, order, name, 1).chain
+        chain = pack_in_task(chain, ref, order, name, 1).chain
         scratch = {b.name: b for b in chain.kernel.scratch}
         copied = _scheduled(chain.before, buffers | scratch, target, 100)
         copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
         chain = replace(chain, before=copied)
     return chain
+
+
+def _own_ref(chain: Chain, load: Access) -> Ref:
+    """A load's place in the chain's own code, which blocks have cut off behind the reduction."""
+    loads = analyse(chain.nest).loads
+    return next(a.ref for a in loads if (a.buffer, a.strides) == (load.buffer, load.strides))
 
 
 def _operand_bytes(facts: Facts, lanes: set[str]) -> Operands:

@@ -46,6 +46,8 @@ class Packer:
         for walk in nest.walks:
             if not self._pays(nest, walk, lanes, stage.carried is not None):
                 continue
+            if any(w.var is walk.var and w.moves != walk.moves for w in nest.walks):
+                continue  # a copy of the tile would not have what the other read wants
             if walk.var not in stage.roots:
                 before += self._pack(walk, lanes, instead)
             elif stage.carried is not None:
