@@ -10,7 +10,7 @@ analytic (`cost.py`): no search, no measurement, and the same on every run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -142,7 +142,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
     chain = _in_tasks(chain, facts, choice, target)
-    chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target)
+    chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     bypass = streams(final, choice, buffers, target)
@@ -310,14 +310,20 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     )
 
 
-def _slabs(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
-    """Copy to scratch what a task reads many times over from places that are pages apart."""
+def _slabs(
+    chain: Chain, whole: Facts, choice: Choice, target: Target, packed: Sequence[Buffer]
+) -> Chain:
+    """Copy to scratch what a task reads many times over from places that are pages apart.
+
+    Blocks of the reduction have changed the code: only the chain's own nest numbers its loads.
+    """
     lanes = {p.dim for p in choice.lanes}
-    if is_map(facts, choice) or lanes & facts.reduced:
+    if is_map(whole, choice) or lanes & whole.reduced:
         return chain
     buffers = {b.name: b for b in chain.kernel.params}
+    facts = analyse(chain.nest, {n: b.dtype.bits for n, b in buffers.items()})
     for load in facts.loads:
-        if load.ref in choice.packed or not is_far_row(facts, load, lanes):
+        if load.buffer in {b.name for b in packed} or not is_far_row(facts, load, lanes):
             continue
         ref = _own_ref(chain, load)
         slab = slab_bytes(chain, ref, load.bits // 8)
