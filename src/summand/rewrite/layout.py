@@ -236,8 +236,9 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     """Vector operations of a nest whose vectors run along `lanes` (inner last)."""
     if not nest.points:
         return 0.0
-    wide = min(product(nest.extents[d] for d in lanes), VECTOR)
-    cost = nest.points / wide
+    long = product(nest.extents[d] for d in lanes)
+    wide = min(long, VECTOR)
+    cost = -(-long // wide) * nest.points / long
     if any(d in nest.folds for d in lanes):
         merge = MERGE if nest.sequential else 1.0  # steps cannot merge their sums together
         cost += merge * nest.points / product(nest.extents[d] for d in nest.folds)

@@ -13,8 +13,9 @@ x = (u - d·k - c)/s. Where s > 1, u and the other dims are split into residues 
 the division is exact by construction and no multiplication by a dropped element is made. Several
 windows, dilation, blocks (// and %), diagonals and repeated dims are the same rule.
 
-A sum that feeds only the scatter joins it, and the reads go to the factors of a product, so that
-the gradient of a convolution is one contraction (for each residue) of the two arrays themselves.
+A sum that feeds only the scatter joins it, a factor that does not vary along the summed dims goes
+outside, and the reads go to the factors of a product, so that the gradient of a convolution is one
+contraction (for each residue) of the two arrays themselves.
 
 Needs a verified Program. Sums in another order. Leaves scatters with computed (gathered) places,
 other monoids, mode "clip", and forms in which a summed dim stays under // or % with others.
@@ -72,7 +73,7 @@ class _Emitter(Rebuild):
             return None
         if op.mode == "clip" and not _inside(forms, eqn.out.type.sizes, op.args[0].type.sizes):
             return None
-        arg, dims = self._joined(eqn, op)
+        arg, dims, factors = self._joined(eqn, op)
         if eqn.out.type.count == 0 or arg.type.count == 0:
             return None
         new = {d: self.names.fresh(d) for d in dims if d in forms}
@@ -89,22 +90,47 @@ class _Emitter(Rebuild):
             terms = solve(start, self.names)
         except Stuck:
             return None
-        return self._assembled(eqn, arg, terms)
+        return self._assembled(eqn, arg, terms, factors)
 
-    def _joined(self, eqn: Eqn, op: ReduceAt) -> tuple[Var, tuple[str, ...]]:
-        """What is scattered and over which dims, with the sums that feed only this."""
+    def _joined(self, eqn: Eqn, op: ReduceAt) -> tuple[Var, tuple[str, ...], list[Var]]:
+        """What is scattered and over which dims, with the sums that feed only this; and factors
+        of it that stay outside."""
         (arg,), dims = op.args, op.dims
+        factors: list[Var] = []
+        moving = {d for d, _ in op.index}
         while True:
             made = self.made.get(arg)
-            if made is None or not isinstance(made.op, Reduce) or made.op.monoid != SUM:
-                return arg, dims
-            taken = {*dims, *(arg.type.names - set(dims))}
-            if self.readers.get(arg) != 1 or taken & set(made.op.dims):
-                return arg, dims
-            arg, dims = made.op.args[0], (*dims, *made.op.dims)
+            if made is None or self.readers.get(arg) != 1:
+                return arg, dims, factors
+            match made.op:
+                case Reduce(monoid=monoid, args=(inner,), dims=more) if monoid == SUM:
+                    if arg.type.names & set(more):
+                        return arg, dims, factors
+                    arg, dims = inner, (*dims, *more)
+                case Map(fn="mul", args=(a, b)) if arg.type.dtype.is_float:
+                    rest = self._summed_factor(a, b, moving | set(dims))
+                    if rest is None:
+                        return arg, dims, factors
+                    factors.append(b if rest == a else a)
+                    arg = rest
+                case _:
+                    return arg, dims, factors
 
-    def _assembled(self, eqn: Eqn, arg: Var, terms: Sequence[Term]) -> Var:
-        """The sum of the terms of each class, and the classes between each other."""
+    def _summed_factor(self, a: Var, b: Var, moving: set[str]) -> Var | None:
+        """The factor that is a sum, where the other does not vary along any of the dims."""
+        for value, other in ((a, b), (b, a)):
+            made = self.made.get(value)
+            is_sum = made is not None and isinstance(made.op, Reduce) and made.op.monoid == SUM
+            if is_sum and value.type.dims and not other.type.names & moving:
+                if other.type.names <= value.type.names:
+                    return value
+        return None
+
+    def _assembled(
+        self, eqn: Eqn, arg: Var, terms: Sequence[Term], factors: Sequence[Var]
+    ) -> Var:
+        """The sum of the terms of each class, times the factors; and the classes between each
+        other."""
         outer, self.loc = self.loc, eqn.loc
         strides = {u: s for t in terms for u, (s, _) in t.residues.items()}
         dims = tuple(sorted(strides.items()))
@@ -121,6 +147,8 @@ class _Emitter(Rebuild):
             total = found[0] if found else self.constant(0, arg.type.dtype)
             for value in found[1:]:
                 total = self.map("add", total, value)
+            for factor in reversed(factors if found else ()):
+                total = self.map("mul", self.of(factor), total)
             parts.append(self.expand(total, sizes))
         out = self.interleave(parts, dims) if dims else parts[0]
         self.loc = outer

@@ -69,6 +69,17 @@ def load_cycles(kind: str, lanes: int) -> float:
             return 1.3 * lanes
 
 
+def masked_cycles(kind: str, lanes: int) -> float:
+    """What a load of one vector costs more where each lane has a condition of its own."""
+    match kind:
+        case "splat" | "unit":
+            return 2.0
+        case "chunk":
+            return 2.0 + lanes / 4
+        case _:
+            return 1.0 * lanes
+
+
 def store_cycles(kind: str, lanes: int) -> float:
     """Cycles to store one vector."""
     match kind:
@@ -372,7 +383,7 @@ class _Counter:
         cycles = TURNED if access.ref in self.turned else 0.0
         cycles += load_cycles(kind, self.width) * self.wide(access.bits)
         if access.guarded and access.ref not in self.packed:
-            cycles += 2.0 if access.guarded & self.lane_dims else 1.5
+            cycles += masked_cycles(kind, self.width) if access.guarded & self.lane_dims else 1.5
         if address_refs(access.at):
             cycles += 1.0
         shuffled = 1.0 if kind == "window" else 0.0

@@ -2,7 +2,7 @@
 
     pattern (0, 0, 0, 0)    one element in all lanes       load and splat
             (0, 1, 2, 3)    contiguous                     one vector load (masked where lanes end)
-            (0, 1, 8, 9)    contiguous chunks              a load for each chunk
+            (0, 1, 8, 9)    contiguous chunks              a load (masked or not) for each chunk
             (0, 2, 4, 6)    within a few vectors           loads and shuffles
             (0, 99, …)      anything else                  element by element
             computed        a gather
@@ -233,6 +233,19 @@ def _load_chunks(fn: Function, place: Place, chunk: int, mask: tuple[bool, ...] 
     return concatenate(fn, parts)
 
 
+def _masked_chunks(fn: Function, place: Place, bits: Value) -> Value:
+    """Contiguous chunks under a computed mask, each with its own part of it."""
+    chunk = place.chunk(None)
+    element = memory_type(place.dtype)
+    zero = Value("zeroinitializer", vector(element, chunk))
+    parts = []
+    for g in range(0, place.lanes, chunk):
+        mine = fn.shuffle(bits, None, range(g, g + chunk))
+        at = fn.at(place.pointer, place.offset + place.pattern[g], element)
+        parts.append(_masked_load(fn, at, place.dtype, mine, zero))
+    return concatenate(fn, parts)
+
+
 def concatenate(fn: Function, parts: Sequence[Value]) -> Value:
     """Vectors of one length (a power of two of them) as one."""
     width = len(parts) and int(parts[0].type[1:].split()[0]) if "x" in parts[0].type else 1
@@ -295,6 +308,8 @@ def _load_masked(fn: Function, place: Place, mask: Mask, missing: Value) -> Valu
     if place.contiguous:
         at = fn.at(place.pointer, place.offset + place.pattern[0], element)
         stored = _masked_load(fn, at, place.dtype, bits, zero)
+    elif place.computed is None and place.chunk(None) >= 4:
+        stored = _masked_chunks(fn, place, bits)
     else:
         pointers = addresses(fn, place)
         name = f"llvm.masked.gather.{suffix(type_)}.{suffix(pointers.type)}"
