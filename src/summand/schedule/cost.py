@@ -383,7 +383,7 @@ class _Counter:
         cycles = TURNED if access.ref in self.turned else 0.0
         cycles += load_cycles(kind, self.width) * self.wide(access.bits)
         if access.guarded and access.ref not in self.packed:
-            cycles += masked_cycles(kind, self.width) if access.guarded & self.lane_dims else 1.5
+            cycles += masked_cycles(kind, self.width) if access.guarded & self.lane_dims else 2.5
         if address_refs(access.at):
             cycles += 1.0
         shuffled = 1.0 if kind == "window" else 0.0
@@ -393,7 +393,7 @@ class _Counter:
         if self.facts.deps[access.ref] & self.looped:
             group.loads += cycles * repeat
             group.slots += shuffled * repeat
-            if kind != "splat":
+            if kind != "splat" or masked:  # addresses that are selected are all read at once
                 group.vectors += repeat * self.wide(access.bits)
         else:
             group.epilogue += cycles * repeat

@@ -271,6 +271,8 @@ def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iter
             vectors = -(-facts.extents[dim] // n)
             counts = (1, 2, 3, 4, 6) if model.latency else (1, 2, 4)
             choices.append([c for c in counts if c <= vectors])
+            if vectors == 5 and model.latency:
+                choices[-1].append(vectors)
         else:
             choices.append(_options(facts.extents[dim], 16))
     found = [c for c in itertools.product(*choices) if math.prod(c) <= most]
