@@ -6,7 +6,8 @@
 
 The order is opt_einsum's. Products are reassociated, so results change in the last bits. 16-bit
 floats are left alone, since their intermediate results would be rounded. What has several readers
-is a factor as it is. Leaves unused equations behind.
+is a factor as it is, but for an outer product: nobody would store that. Leaves unused equations
+behind.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class _Contraction:
         """Take a value apart into factors."""
         eqn = self.made.get(var)
         alone = self.uses.get(var, 0) == 1
-        if eqn is not None and alone and isinstance(eqn.op, Map):
+        if eqn is not None and isinstance(eqn.op, Map) and (alone or _is_outer(var, eqn.op)):
             if eqn.op.fn == "mul":
                 found.work += var.type.count
                 for a in eqn.op.args:
@@ -157,6 +158,11 @@ class _Contraction:
         for v in group[1:]:
             total = self.new.map("mul", total, v)
         return self.new.reduce(SUM, over, total)[0] if over else total
+
+
+def _is_outer(var: Var, op: Map) -> bool:
+    """Whether a product is several times larger than its factors together."""
+    return op.fn == "mul" and var.type.count > GROWTH * sum(a.type.count for a in op.args)
 
 
 def _is_sum(op: Reduce) -> bool:

@@ -186,9 +186,11 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     if is_map(facts, choice) or lanes & facts.reduced or blockable_fold(facts) is None:
         return False
     for load in facts.loads:
-        once = all(d in load.dims for d, n in facts.extents.items() if n > 1)
+        points = math.prod(facts.extents.values())
+        span = sum((n - 1) * abs(load.stride(d)) for d, n in facts.extents.items())
+        once = all(d in load.dims for d, n in facts.extents.items() if n > 1) and span + 1 >= points
         near = min((abs(load.stride(d)) * load.bits // 8 for d in facts.reduced), default=0)
-        size = math.prod(facts.extents.values()) * load.bits // 8
+        size = points * load.bits // 8
         if once and not load.loose and near >= ROW_BYTES and size > 2 * target.l2:
             return True
     return False

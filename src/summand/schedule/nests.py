@@ -213,8 +213,19 @@ def reach(accesses: Sequence[Access], dim: str) -> int:
 
 
 def reduction_order(facts: Facts, choice: Choice) -> list[str]:
-    """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it."""
+    """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it.
+
+    Outermost of all are those on which masks of single lanes depend, so that masks leave the loop.
+    """
     lanes = {p.dim for p in choice.lanes}
+    masked = {
+        d
+        for a in facts.loads
+        if a.ref not in choice.packed
+        for g in a.at.guards
+        if g.form.dims & lanes
+        for d in g.form.dims
+    }
     rows = [
         a
         for a in facts.loads
@@ -224,7 +235,7 @@ def reduction_order(facts: Facts, choice: Choice) -> list[str]:
     ]
     chosen = rows or facts.loads
     order = [d for d, _ in facts.nest.dims if d in facts.reduced]
-    order.sort(key=lambda d: (d in facts.nested, d in lanes, -reach(chosen, d)))
+    order.sort(key=lambda d: (d in facts.nested, d in lanes, d not in masked, -reach(chosen, d)))
     bounds = {b.dim: {d for f in (*b.lo, *b.hi) for d in f.dims} for b in facts.nest.bounds}
     out: list[str] = []
     while order:
