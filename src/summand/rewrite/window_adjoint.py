@@ -121,14 +121,12 @@ class _Emitter(Rebuild):
         for value, other in ((a, b), (b, a)):
             made = self.made.get(value)
             is_sum = made is not None and isinstance(made.op, Reduce) and made.op.monoid == SUM
-            if is_sum and value.type.dims and not other.type.names & moving:
-                if other.type.names <= value.type.names:
-                    return value
+            fixed = not other.type.names & moving and other.type.names <= value.type.names
+            if is_sum and value.type.dims and fixed:
+                return value
         return None
 
-    def _assembled(
-        self, eqn: Eqn, arg: Var, terms: Sequence[Term], factors: Sequence[Var]
-    ) -> Var:
+    def _assembled(self, eqn: Eqn, arg: Var, terms: Sequence[Term], factors: Sequence[Var]) -> Var:
         """The sum of the terms of each class, times the factors; and the classes between each
         other."""
         outer, self.loc = self.loc, eqn.loc

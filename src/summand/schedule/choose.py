@@ -267,7 +267,8 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     goal = task_goal(_work(facts, choice, target))
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
-    if not is_map(facts, choice) and goal > 1 and not is_column_stream(facts, choice, target):
+    once = is_map(facts, choice) or choice.flat or is_column_stream(facts, choice, target)
+    if goal > 1 and not once:
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         operands = _operand_bytes(facts, lanes)
         share = columns_goal(goal, choice.cycles, operands, tiles, target.l2 // 2)
@@ -324,6 +325,7 @@ def _slabs(
         return chain
     buffers = {b.name: b for b in chain.kernel.params}
     facts = analyse(chain.nest, {n: b.dtype.bits for n, b in buffers.items()})
+    facts = replace(facts, extents=whole.extents)
     for load in facts.loads:
         if load.buffer in {b.name for b in packed} or not is_far_row(facts, load, lanes):
             continue

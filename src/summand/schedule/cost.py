@@ -26,6 +26,8 @@ MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at 
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
+FLAT_STEPS = 32  # most steps of a reduction that is unrolled whole because windows overlap in it
+FLAT_LINES = 600.0  # of code, then
 
 
 def lane_kind(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence[Piece]) -> str:
@@ -179,6 +181,37 @@ class Group:
 
 
 @dataclass(slots=True)
+class Window:
+    """A load whose places overlap along two dims: x[a·p + b·q] has a(P-1) + b(Q-1) + 1 of them.
+
+    `first` and `second` are tiled dims; or `second` is None, and b·q runs over `reach` more places
+    in the `steps` steps of a reduction that is unrolled whole.
+    """
+
+    dims: tuple[int, ...]  # the other tiled dims along which it varies
+    first: int
+    stride: int
+    second: int | None
+    along: int
+    reach: int
+    steps: int
+    cost: Group
+
+    def places(self, counts: Sequence[int], flat: bool) -> float:
+        """Loads in each step."""
+        n = 1.0
+        for d in self.dims:
+            n *= counts[d]
+        one = counts[self.first]
+        if self.second is not None:
+            two = counts[self.second]
+            return n * min(one * two, self.stride * (one - 1) + self.along * (two - 1) + 1)
+        if not flat:
+            return n * one
+        return n * min(one, (self.stride * (one - 1) + self.reach + 1) / self.steps)
+
+
+@dataclass(slots=True)
 class Model:
     """A nest's costs for one choice of lanes."""
 
@@ -191,6 +224,8 @@ class Model:
     overhead: float = 0.0  # cycles once: packing
     packed: tuple[int, ...] = ()
     extents: dict[str, int] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    flat: bool = False  # whether the reduction may be unrolled whole for its windows
 
 
 class Score(NamedTuple):
@@ -202,6 +237,7 @@ class Score(NamedTuple):
     copies: int
     lines: float  # of code, steps not unrolled
     step_lines: float
+    flat: bool
 
 
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
@@ -220,6 +256,13 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         step_lines += n * group.step_lines
         lines += n * group.lines
     per_cycle = target.fma_per_cycle
+    flat = model.flat
+    if model.windows:
+        flat = (
+            flat and model.steps * (step_lines + _in_windows(model, counts, True)[2]) <= FLAT_LINES
+        )
+        read = _in_windows(model, counts, flat)
+        loads, vectors, step_lines = loads + read[0], vectors + read[1], step_lines + read[2]
     copies = 1
     chain = model.latency
     if chain and not model.single and 0 < sums < chain * per_cycle:
@@ -233,8 +276,19 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
         cycles += chain + (copies - 1) * sums
-    lines += step_lines * (model.steps if model.steps <= 8 else 1)
-    return Score(cycles, int(sums), registers, copies, lines, step_lines)
+    lines += step_lines * (model.steps if model.steps <= 8 or flat else 1)
+    return Score(cycles, int(sums), registers, copies, lines, step_lines, flat)
+
+
+def _in_windows(model: Model, counts: Sequence[int], flat: bool) -> tuple[float, float, float]:
+    """Load slots, registers and lines of code of what is read through overlapping windows."""
+    loads = vectors = lines = 0.0
+    for window in model.windows:
+        n = window.places(counts, flat)
+        loads += n * window.cost.loads
+        vectors += min(n, 3.0) * window.cost.vectors  # each is used up before the next
+        lines += n * window.cost.step_lines
+    return loads, vectors, lines
 
 
 def build_model(
@@ -278,6 +332,7 @@ class _Counter:
         self.lane_dims = frozenset(p.dim for p in lanes)
         self.looped = (facts.reduced | facts.carried) - unrolled
         self.groups: dict[frozenset[str], Group] = {}
+        self.windows: list[Window] = []
         self.vector = target.vector_bytes * 8
 
     def group(self, deps: frozenset[str]) -> tuple[Group, float]:
@@ -308,6 +363,7 @@ class _Counter:
             steps *= -(-self.facts.extents[d] // self._lane_count(d))
         heavy = any(isinstance(i, Apply) and PRIMS[i.fn].flops >= 8 for i in self.facts.nest.code)
         latency, single = self._latency()
+        flat = steps <= FLAT_STEPS and any(w.second is None for w in self.windows)
         return Model(
             self.tileable,
             groups,
@@ -316,6 +372,8 @@ class _Counter:
             single,
             6 if heavy else 1,
             extents=self.facts.extents,
+            windows=tuple(self.windows),
+            flat=flat,
         )
 
     def _vectors(self, dim: str) -> int:
@@ -377,6 +435,10 @@ class _Counter:
 
     def _load(self, access: Access) -> None:
         group, repeat = self.group(self.facts.deps[access.ref])
+        window = self._window(access)
+        if window is not None:
+            self.windows.append(window)
+            group = window.cost
         kind = lane_kind(access.strides, access.loose, self.lanes)
         if access.ref in self.packed or access.ref in self.turned:
             kind = "unit"
@@ -399,6 +461,37 @@ class _Counter:
             group.epilogue += cycles * repeat
             if self._read_in_loop(access.ref) and kind != "splat":
                 group.hoisted += repeat * self.wide(access.bits)
+
+    def _window(self, access: Access) -> Window | None:
+        """How a load's places overlap along a tiled dim and another, or the whole reduction."""
+        if access.loose or access.ref in self.packed or not access.dims & self.looped:
+            return None
+        place = {d: q for q, d in enumerate(self.tileable) if access.stride(d)}
+        rows = [d for d in place if d not in self.lane_dims]
+        steps = math.prod(self.facts.extents[d] for d in self.looped)
+        short = steps <= FLAT_STEPS and not self.facts.nest.bounds and not self.facts.carried
+        folded = sorted(d for d in self.looped - self.lane_dims if short and access.stride(d))
+        for first in rows:
+            for second in (*folded, *(d for d in rows if place[d] > place[first])):
+                one, two = abs(access.stride(first)), abs(access.stride(second))
+                small, large = min(one, two), max(one, two)
+                if large % small or large > 3 * small:
+                    continue
+                others = tuple(q for d, q in place.items() if d not in (first, second))
+                strides = one // small, two // small
+                size = self.facts.extents[second]
+                whole = second in folded
+                return Window(
+                    others,
+                    place[first],
+                    strides[0],
+                    None if whole else place[second],
+                    strides[1],
+                    strides[1] * (size - 1) if whole else 0,
+                    size if whole else 1,
+                    Group(),
+                )
+        return None
 
     def _store(self, access: Access) -> None:
         deps = self.facts.deps[access.ref] | access.dims

@@ -173,7 +173,7 @@ def _short_reduction(facts: Facts, choice: Choice, lanes: Mapping[str, int]) -> 
     rest = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     counts = [-(-facts.extents[d] // lanes.get(d, 1)) for d in rest]
     points = math.prod(counts)
-    if facts.nest.bounds or facts.carried or points > 8:
+    if facts.nest.bounds or facts.carried or (points > 8 and not choice.flat):
         return ()
     if points * choice.step_lines > 3 * MOST_LINES:
         return ()
@@ -202,7 +202,8 @@ def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
     far = {d: reach(facts.stores or facts.loads, d) for d in kept}
     rows = sorted((d for d in kept if d not in lanes), key=lambda d: -far[d])
     columns = sorted((d for d in kept if d in lanes), key=lambda d: -far[d])
-    outer = [*rows, *columns] if is_map(facts, choice) else [*columns, *rows]
+    through = is_map(facts, choice) or choice.flat  # memory is walked once, in its own order
+    outer = [*rows, *columns] if through else [*columns, *rows]
     ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
     return [*outer, *ordered, *reduction_order(facts, choice)]
 

@@ -46,6 +46,7 @@ class Choice:
     steps: dict[str, int] = field(default_factory=dict)
     step_lines: float = 1.0
     end_lanes: tuple[Piece, ...] = ()
+    flat: bool = False  # the whole reduction is unrolled, so that overlapping windows are read once
 
     def step(self, dim: str) -> int:
         """Positions of a dim that one register tile covers."""
@@ -372,6 +373,7 @@ def _best_tile(
         tuple(sorted(packed)),
         lane_dims | steps | {d: facts.extents[d] for d in forced},
         won.step_lines,
+        flat=won.flat,
     )
 
 
