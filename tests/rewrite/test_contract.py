@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 
 from summand import dtypes as dt
 from summand.ir.builder import Builder
-from summand.ir.nodes import SUM, Reduce, Type
+from summand.ir.nodes import SUM, Map, Reduce, Type
 from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
 from tests.programs import programs
@@ -56,6 +56,17 @@ def test_a_value_with_two_readers_stays():
     am = b.reduce(SUM, ["k"], b.map("mul", a, m))[0]
     program = b.finish([b.reduce(SUM, ["j"], b.map("mul", am, v))[0], am])
     assert sums(contracted(program)) == sums(program)
+
+
+def test_an_outer_product_with_two_readers_is_taken_apart():
+    b = Builder()
+    t, u, v, w = value(b, i=20, j=30), value(b, j=30, r=9), value(b, i=20, r=9), value(b, i=20, r=9)
+    tu = b.map("mul", t, u)
+    one = b.reduce(SUM, ["j"], b.map("mul", tu, v))[0]
+    two = b.reduce(SUM, ["i", "j"], b.map("mul", tu, w))[0]
+    after = contracted(b.finish([one, two]))
+    products = [set(e.op.args) for e in after.eqns if isinstance(e.op, Map)]
+    assert {u, w} in products
 
 
 def test_an_order_that_saves_nothing_is_kept():

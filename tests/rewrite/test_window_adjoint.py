@@ -137,6 +137,16 @@ def test_the_gradient_of_a_convolution_is_one_contraction_for_each_residue():
     assert [e.op.dims for e in sums if e.out in parts] == [("kx", "o"), ("kx", "o")]
 
 
+@pytest.mark.parametrize("sizes", [{}, {"c": 2}])
+def test_a_factor_outside_a_sum_does_not_keep_it_from_joining(sizes):
+    b = Builder()
+    g, w, s = b.param(array(x=4, o=3)), b.param(array(k=3, o=3, c=2)), b.param(array(**sizes))
+    total = b.reduce(SUM, ["o"], b.map("mul", g, w))[0]
+    places = {"u": parse("2*x + k")}
+    new = same(b.finish(b.reduce_at(SUM, ["x", "k"], [b.map("mul", s, total)], places, {"u": 9})))
+    assert [e.op.dims for e in new.eqns if isinstance(e.op, Reduce)] == [("k", "o"), ("k", "o")]
+
+
 def test_golden_stride_one():
     program = scatter({"u": "x + k - 1"}, {"u": 7}, x=7, k=3)
     assert (

@@ -6,6 +6,7 @@ import pytest
 
 from summand.schedule import grid, pack
 from summand.schedule.choose import schedule_kernel
+from summand.schedule.moves import nests_of
 from tests.schedule import cases
 from tests.schedule.running import check_schedule
 
@@ -76,15 +77,30 @@ def small_caches(monkeypatch, l2):
 
 @pytest.mark.parametrize("m", [40, 37])
 @pytest.mark.parametrize("l2", [1 << 12, 1 << 14, 1 << 20])
-def test_long_reductions_are_blocked_and_far_rows_copied(m, l2, monkeypatch):
+@pytest.mark.parametrize("swapped", [False, True])
+def test_long_reductions_are_blocked_and_far_rows_copied(m, l2, swapped, monkeypatch):
     target = small_caches(monkeypatch, l2)
     dims = {"m": m, "n": 80, "k": 336}
     a, b = (f"{m}*k + m", 336 * m), ("80*k + n", 336 * 80)
+    a, b = (b, a) if swapped else (a, b)
     kernel = cases.contraction("far", dims, ("80*m + n", 80 * m), a, b, "k")
     scheduled = check_schedule(kernel, target)
     scratch = [b.name for k in scheduled.kernels for b in k.scratch]
     assert any(n.startswith("slab") for n in scratch)
     assert any(n.startswith("sums") for n in scratch) == (l2 < 1 << 20)
+
+
+def test_windows_of_a_short_reduction_are_read_once():
+    dims = {"c": 5000, "x": 28, "y": 32, "a": 3, "b": 3}
+    guards = (("x + a - 1", 28), ("y + b - 1", 32))
+    image = ("896*c + 32*x + 32*a + y + b - 33", 896 * 5000, *guards)
+    kernel = cases.contraction(
+        "depthwise", dims, ("896*c + 32*x + y", 896 * 5000), image, ("9*c + 3*a + b", 45000), "ab"
+    )
+    (scheduled,) = schedule_kernel(kernel, cases.TARGET).kernels
+    (nest,) = nests_of(scheduled.body)
+    assert {p.dim: p.count for p in nest.schedule.unroll} == {"a": 3, "b": 3}
+    assert [p.dim for p in nest.schedule.tile] == ["x"]
 
 
 @pytest.mark.parametrize("seed", range(30))
