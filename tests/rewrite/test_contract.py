@@ -60,13 +60,14 @@ def test_a_value_with_two_readers_stays():
 
 def test_an_outer_product_with_two_readers_is_taken_apart():
     b = Builder()
-    t, u, v, w = value(b, i=20, j=30), value(b, j=30, r=9), value(b, i=20, r=9), value(b, i=20, r=9)
+    t, u, v, w = value(b, i=20, j=9, k=8), value(b, j=9, r=12), value(b, k=8), value(b, i=20, r=12)
     tu = b.map("mul", t, u)
-    one = b.reduce(SUM, ["j"], b.map("mul", tu, v))[0]
+    one = b.reduce(SUM, ["j", "k"], b.map("mul", tu, v))[0]
     two = b.reduce(SUM, ["i", "j"], b.map("mul", tu, w))[0]
     after = contracted(b.finish([one, two]))
     products = [set(e.op.args) for e in after.eqns if isinstance(e.op, Map)]
     assert {u, w} in products
+    assert {t, u} not in products
 
 
 def test_an_order_that_saves_nothing_is_kept():
