@@ -73,16 +73,18 @@ class Kernel:
             seen.update(operands(eqn.op))
         return frozenset(n for n, p in enumerate(self.program.params) if p in seen)
 
-    def vjp(self, wrt: tuple[int, ...]) -> Kernel:
+    def vjp(self, wrt: tuple[int, ...], of: tuple[int, ...] | None = None) -> Kernel:
         """The cotangents of the parameters `wrt`: takes the parameters, then the cotangents of
-        the float results. Raises DerivativeError where there is none."""
-        return self._kernel(("vjp", wrt), lambda: self._vjp(wrt))
+        the results `of` (all float ones). Raises DerivativeError where there is none."""
+        chosen = self.inexact_results if of is None else of
+        return self._kernel(("vjp", wrt, chosen), lambda: self._vjp(wrt, chosen))
 
-    def _vjp(self, wrt: tuple[int, ...]) -> Kernel:
-        program = ad.vjp(self.program, wrt)
-        seeds = tuple(self.results[n] for n in self.inexact_results)
+    def _vjp(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> Kernel:
+        chosen = tuple(self.program.results[n] for n in of)
+        program = ad.vjp(Program(self.program.params, self.program.eqns, chosen), wrt)
+        seeds = tuple(self.results[n] for n in of)
         grads = tuple(self.params[n] for n in wrt)
-        return self._derived(program, seeds, grads, "gradient of ")
+        return self._derived(program, len(of), seeds, grads, "gradient of ")
 
     def jvp(self, wrt: tuple[int, ...]) -> Kernel:
         """The tangents of the float results: takes the parameters, then the tangents of `wrt`."""
@@ -92,13 +94,18 @@ class Kernel:
         program = ad.jvp(self.program, wrt)
         tangents = tuple(self.params[n] for n in wrt)
         pushed = tuple(self.results[n] for n in self.inexact_results)
-        return self._derived(program, tangents, pushed, "tangent of ")
+        return self._derived(program, len(self.results), tangents, pushed, "tangent of ")
 
     def _derived(
-        self, program: Program, more: tuple[Order, ...], results: tuple[Order, ...], what: str
+        self,
+        program: Program,
+        skip: int,
+        more: tuple[Order, ...],
+        results: tuple[Order, ...],
+        what: str,
     ) -> Kernel:
-        """The derivative without the results of the program itself."""
-        own = program.results[len(self.results) :]
+        """The derivative without the first `skip` results, which are the program's own."""
+        own = program.results[skip:]
         slim = drop_unused(Program(program.params, program.eqns, own))
         return Kernel(slim, (*self.params, *more), results, what + self.name)
 

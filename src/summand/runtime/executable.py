@@ -49,6 +49,20 @@ class _Bound:
     misaligned: int  # mask of address bits that must be zero
 
 
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What machine code needs to run a program itself, as `Executable.run` does: addresses of the
+    pool's `run`, its control block, and the program's words; slots with the constants' addresses;
+    bytes of the arena and of each thread's scratch. Nothing here may outlive the executable."""
+
+    run: int
+    pool: int
+    code: int
+    slots: tuple[int, ...]
+    arena: int
+    stride: int
+
+
 class Executable:
     """A loaded program."""
 
@@ -104,6 +118,14 @@ class Executable:
     def visible(self) -> tuple[Port, ...]:
         """The ports of the results that are handed out."""
         return tuple(self.artifact.results[i] for i in self._visible)
+
+    def native(self) -> Native:
+        """What a caller in machine code needs."""
+        slots = [0] * self.artifact.slots
+        for (slot, _), (_, address) in zip(self.artifact.constants, self._constants):
+            slots[slot] = address
+        code = ctypes.addressof(self._code)
+        return Native(*self.pool.entry(), code, tuple(slots), self._arena, self._stride)
 
     def run_timed(
         self, inputs: Sequence[np.ndarray]

@@ -115,6 +115,12 @@ class Pool:
             words[pool_code.BUDGET] = budget
             began = now
 
+    def entry(self) -> tuple[int, int]:
+        """Where machine code finds `run`, and the control block that it takes; threads started."""
+        if not self._ready:
+            self._start()
+        return self._code.library.address("run"), self.address
+
     def _start(self) -> None:
         """Start the threads, unless somebody is at it: this call then runs without them.
 
@@ -187,7 +193,7 @@ class _Native:
     def __init__(self, target: Target, family: str, futex: bool) -> None:
         text = pool_code.pool_text(family, futex)
         names = ("run", "worker", "stop", "calibrate", "clock")
-        self.library = _load(text, target, names)
+        self.library = load_native("pool", text, target, names)
         address, word = ctypes.c_void_p, ctypes.c_int64
         at = self.library.address
         self.run = ctypes.CFUNCTYPE(word, address, address)(at("run"))
@@ -197,9 +203,9 @@ class _Native:
         self.pause = _seconds_of_a_pause(ctypes.CFUNCTYPE(None, word)(at("calibrate")))
 
 
-def _load(text: str, target: Target, names: Sequence[str]) -> jit.Library:
-    """The machine code of the pool, from the cache on disk if an earlier process left it there."""
-    store, key = cache.default(), cache.digest("pool", jit.version(), repr(target), text)
+def load_native(what: str, text: str, target: Target, names: Sequence[str]) -> jit.Library:
+    """Machine code of the runtime's own, from the cache on disk if an earlier process left it."""
+    store, key = cache.default(), cache.digest(what, jit.version(), repr(target), text)
     found = store.load(key)
     if found is not None:
         try:
