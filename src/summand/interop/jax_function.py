@@ -16,9 +16,13 @@ from summand.interop.jax_primitive import Value, bind, dtype_of, type_of
 from summand.interop.kernel import close_over, trace
 from summand.interop.specs import ArrayType, Bound, Spec, Tree, error, is_dims
 from summand.lang.array import Array, Dim
+from summand.lang.location import pass_over
 from summand.lang.pytree import unflatten
 
+pass_over(jax.__file__)
+
 P = ParamSpec("P")
+ARRAYS = (jax.Array, np.ndarray, np.generic)  # tracers are such, too
 KEEP = 512  # calls with different constants that a function remembers
 
 
@@ -29,18 +33,33 @@ class Function(Generic[P]):
     def __init__(self, function: Callable[P, object], spec: Spec) -> None:
         self.spec = spec
         self._compiled: dict[Hashable, Callable[..., list[Value]]] = {}
+        self._plain: dict[int, Callable[..., list[Value]]] = {}  # calls of arrays only, by number
+        self._single = spec.out_tree.is_leaf()
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tree:
         """Run on arrays or tracers of JAX, or arrays of NumPy."""
-        bound = self.spec.bind(args, kwargs, _is_array)
+        plain = not kwargs and all(isinstance(a, ARRAYS) for a in args)
+        run = self._plain.get(len(args)) if plain else None
+        if run is not None:
+            results = run(*args)
+        else:
+            bound = self.spec.bind(args, kwargs, _is_array)
+            run = self._jitted(bound)
+            results = run(*bound.arrays)
+            if plain:
+                self._plain[len(args)] = run
+        return results[0] if self._single else unflatten(self.spec.out_tree, results)
+
+    def _jitted(self, bound: Bound) -> Callable[..., list[Value]]:
+        """What runs calls of this structure and with these constants."""
         run = self._compiled.get(bound.key)
         if run is None:
             run = jax.jit(functools.partial(_run, self.spec, replace(bound, arrays=[])))
             self._compiled[bound.key] = run
             if len(self._compiled) > KEEP:
                 del self._compiled[next(iter(self._compiled))]
-        return unflatten(self.spec.out_tree, run(*bound.arrays))
+        return run
 
     def __get__(self, instance: object, owner: type) -> Callable[..., Tree]:
         """As a method: `self` is an argument like any other (hashable, or a pytree)."""
@@ -48,7 +67,7 @@ class Function(Generic[P]):
 
 
 def _is_array(x: object) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray, np.generic))
+    return isinstance(x, ARRAYS)
 
 
 def _run(spec: Spec, bound: Bound, *arrays: Value) -> list[Value]:

@@ -148,7 +148,7 @@ def _pull(
         for n in unknown:
             pulled[n] = ad.Zero(args[n].aval)  # type: ignore[attr-defined]
         return pulled
-    seeds = [_conjugate(cotangents[n]) for n in of]
+    seeds = [cotangents[n] for n in of]
     if linear is not None and min(unknown) >= len(linear.primals):
         base, first = linear.base, len(linear.primals)
         wrt = tuple(linear.wrt[n - first] for n in unknown)
@@ -160,7 +160,7 @@ def _pull(
         of = tuple(n for n in of if n in kernel.inexact_results)
         found = _bind_read(kernel.vjp(unknown, of), values, len(args), seeds)
     for n, grad in zip(unknown, found, strict=True):
-        pulled[n] = _conjugate(grad)
+        pulled[n] = grad
     return pulled
 
 
@@ -178,11 +178,6 @@ def _filled(x: Value) -> Value:
     if ad.is_undefined_primal(x):
         return jnp.zeros(x.aval.shape, x.aval.dtype)  # type: ignore[attr-defined]
     return x
-
-
-def _conjugate(x: Value) -> Value:
-    """JAX transposes complex maps without conjugation, Summand's cotangents have it."""
-    return jnp.conj(x) if jnp.iscomplexobj(x) else x
 
 
 # ---- vmap

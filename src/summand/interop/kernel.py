@@ -36,7 +36,7 @@ from summand.runtime.executable import Executable
 Order = tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
     """A program with the order of axes of its parameters and results. Equal only to itself.
 
@@ -47,7 +47,11 @@ class Kernel:
     params: tuple[Order, ...]
     results: tuple[Order, ...]
     name: str
-    _made: dict[object, Kernel | Executable] = field(default_factory=dict, repr=False)
+    _made: dict[object, Kernel | Executable] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        taken, given = (", ".join(map(str, t)) for t in (self.param_types, self.result_types))
+        return f"{self.name}: {taken} -> {given}"
 
     @property
     def param_types(self) -> tuple[ArrayType, ...]:

@@ -103,7 +103,8 @@ class Spec:
         _check_dims(f"{name}: out", out)
         dims, tree = flatten(out, is_leaf=is_dims)
         outs = [Leaf(f"result{s}", as_dims(d)) for s, d in zip(suffixes(tree), dims, strict=True)]
-        return Spec(function, signature, dict(inputs), tuple(outs), tree, name)
+        plain = {n: as_dims(d) if is_dims(d) else d for n, d in inputs.items()}
+        return Spec(function, signature, plain, tuple(outs), tree, name)
 
     def bind(
         self, args: Sequence[object], kwargs: Mapping[str, object], is_array: IsArray
@@ -162,11 +163,15 @@ class Spec:
     ) -> tuple[list[tuple[str, object, Dims | None]], Structure]:
         """The leaves of an argument with their labels and dims (None: no spec), and their form."""
         spec = self.inputs.get(name)
+        if is_dims(spec) and value is not None:
+            return [(name, value, as_dims(spec))], _ONE
+        if spec is None and isinstance(value, (bool, int, float, complex, str)):
+            return [(name, value, None)], _ONE
         if spec is None:
             leaves, tree = flatten(value, none_is_leaf=True)
             return [(name + s, x, None) for s, x in zip(suffixes(tree), leaves)], tree
         if value is None:
-            return [(name, None, ())], flatten(None, none_is_leaf=True)[1]
+            return [(name, None, ())], _ONE
         dims, tree = flatten(spec, is_leaf=is_dims)
         try:
             parts = flatten_up_to(tree, value)
@@ -187,6 +192,9 @@ class Spec:
             raise error(what, "Pass arrays and hashable constants.") from None
 
 
+_ONE = flatten(0)[1]  # the structure of a single leaf
+
+
 def is_dims(x: object) -> bool:
     """True for the dims of one array: a tuple or list of nothing but dims."""
     return isinstance(x, (tuple, list)) and all(isinstance(d, Dim) for d in x)
@@ -194,6 +202,8 @@ def is_dims(x: object) -> bool:
 
 def as_dims(x: object) -> Dims:
     """The dims for which `is_dims` holds, as a tuple."""
+    if isinstance(x, tuple):
+        return x
     return tuple(d for d in cast("Iterable[object]", x) if isinstance(d, Dim))
 
 

@@ -14,14 +14,21 @@ from types import FrameType
 from summand.errors import Loc
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_inside: tuple[str, ...] = (_PACKAGE,)  # folders whose lines are not the user's
 _CELL = re.compile(r"<ipython-input-(\d+)-")
 _seen: dict[tuple[str, int], Loc] = {}  # one Loc for each line of the user's; owned by `here`
 
 
+def pass_over(file: str) -> None:
+    """Take no line of the package that this file is in for the user's: a framework that calls."""
+    global _inside
+    _inside = (*_inside, os.path.dirname(os.path.abspath(file)) + os.sep)
+
+
 def here() -> Loc | None:
-    """The innermost line outside this package; None where there is none (an embedded call)."""
+    """The innermost line outside this package (and those passed over); None where there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_inside):
         frame = frame.f_back
     if frame is None:
         return None
