@@ -311,7 +311,7 @@ DERIVATIVES: dict[str, tuple[Partial | None, ...]] = {
 # Ops without a derivative: their results are booleans or integers, or are constant between jumps.
 ZERO: frozenset[str] = frozenset(
     (
-        *("floordiv", "floor", "ceil", "round", "trunc", "isnan", "isinf", "isfinite"),
+        *("floordiv", "floor", "ceil", "round", "trunc", "isnan", "isinf", "isfinite", "ordinal"),
         *("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "shl", "shr"),
         "stop_gradient",
     )

@@ -20,6 +20,7 @@ from summand.dtypes import (
     f32,
     f64,
     i32,
+    i64,
     promote,
     real_part,
 )
@@ -109,7 +110,19 @@ def _complex(a: DType, b: DType) -> DType | None:
     return {f32: complex64, f64: complex128}.get(promote(a, b))
 
 
+def _ordinal_type(t: DType) -> DType | None:
+    return {f32: i32, f64: i64}.get(t)
+
+
 # ---- NumPy meanings that are not a ufunc
+
+
+def _ordinal(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x)
+    signed = np.dtype(f"i{x.dtype.itemsize}")
+    most = np.iinfo(signed).max
+    bits = (x + x.dtype.type(0)).view(signed)
+    return np.where(np.isnan(x), np.iinfo(signed).min, np.where(bits < 0, bits ^ most, bits))
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -171,6 +184,7 @@ _define("trunc", 1, _real_floating, np.trunc, 1)
 _define("isnan", 1, _test, np.isnan, 1)
 _define("isinf", 1, _test, np.isinf, 1)
 _define("isfinite", 1, _test, np.isfinite, 1)
+_define("ordinal", 1, _ordinal_type, _ordinal, 5)  # an integer in the order of sort; NaN least
 _define("lt", 2, _compare, np.less, 1)
 _define("le", 2, _compare, np.less_equal, 1)
 _define("gt", 2, _compare, np.greater, 1)

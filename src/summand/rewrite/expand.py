@@ -3,7 +3,7 @@
     random_bits %key (i, j)   ->   Threefry's rounds on u32, counter = 4*i + j
     sort %0 i                 ->   rank[i] = Σ_j (a_j before a_i);  p[rank[i]] = i;  a at p
     top_k %0 i q              ->   the same, and only ranks below the size of q are placed;
-                                   of few, the greatest one after the other: see `select`
+                                   of few, those of the greatest blocks: see `select`
     group %0 9 a              ->   the same for the order; offsets[a] = Σ_i (index_i < a)
     pow %0 3                  ->   (%0 * %0) * %0
 
@@ -133,7 +133,7 @@ class _Expander(Rebuild):
     def top_k(self, op: TopK, count: int) -> tuple[Var, Var]:
         arg = self.of(op.arg)
         if is_selection(count, arg.type.sizes[op.dim]):
-            return select(self, arg, op.dim, op.out, count)
+            return select(self, self.names, arg, op.dim, op.out, count)
         return self.placed(arg, self.rank(arg, op.dim, True), op.dim, op.out, count)
 
     def placed(self, arg: Var, rank: Var, dim: str, out: str, count: int) -> tuple[Var, Var]:

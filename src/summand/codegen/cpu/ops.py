@@ -173,6 +173,8 @@ def _float_op(a: Arith, name: str, args: Sequence[Value]) -> Value | None:
             return a.call("sqrt", x)
         case "isnan":
             return a.compare("uno", x, x)
+        case "ordinal":
+            return ops_float.ordinal(a, x)
         case "isinf":
             return ops_float.isinf(a, x)
         case "isfinite":

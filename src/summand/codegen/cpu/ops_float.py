@@ -33,6 +33,15 @@ def sign(a: Arith, x: Value) -> Value:
     return a.select(a.compare("ogt", x, zero), a.c(1.0), low)
 
 
+def ordinal(a: Arith, x: Value) -> Value:
+    """An integer as wide as the float, in the order of floats; -0 as 0, NaN below all."""
+    bits = a.to_bits(a.add(x, a.c(0.0)))
+    most = (1 << (a.bits - 1)) - 1
+    sign = a.integer("ashr", bits, a.k(a.bits - 1))
+    ordered = a.integer("xor", bits, a.integer("and", sign, a.k(most)))
+    return a.select(a.compare("uno", x, x), a.k(-most - 1), ordered)
+
+
 def isinf(a: Arith, x: Value) -> Value:
     """Where x is ±inf."""
     return a.compare("oeq", a.abs(x), a.c(INF))
