@@ -55,6 +55,7 @@ from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
 from summand.rewrite.simplify import simplify
+from summand.rewrite.sparse_sums import sparse_sums
 from summand.rewrite.split_complex import split_complex
 from summand.rewrite.split_recur import split_recur
 from summand.rewrite.window_adjoint import window_adjoint
@@ -89,6 +90,7 @@ PASSES = (
     Pass(merge_equal, "differentiation repeats forward work"),
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
+    Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),
     Pass(split_complex, "lowering knows no complex numbers"),
     Pass(simplify, "what was expanded has constants of its own"),

@@ -136,3 +136,19 @@ def test_square_root():
     x = b.param(Type.of(dt.f32, {"i": 3}))
     after = expand(b.finish([b.map("pow", x, b.constant(0.5, dt.f32))]))
     assert [e.op.fn for e in after.eqns if isinstance(e.op, Map)] == ["sqrt"]
+
+
+@pytest.mark.parametrize("size", [513, 640, 1009, 4099])
+@pytest.mark.parametrize("dtype", [dt.f32, dt.f64, dt.i8, dt.u32, dt.f16], ids=str)
+def test_the_greatest_of_blocks(dtype, size):
+    """Many are cut into blocks: repeated values, NaN and infinities at the blocks' edges."""
+    rng = np.random.default_rng(size)
+    values = rng.integers(0, 50, (2, size)).astype(dtype.numpy)
+    if dtype.is_float:
+        values[:, ::7] = np.nan
+        values[0, 3::5] = -np.inf
+        values[1, : size - 3] = np.nan  # fewer numbers than are asked for
+    b = Builder()
+    x = b.param(Type.of(dtype, {"b": 2, "i": size}))
+    outs = b.emit(TopK(x, "i", "q"), [Type.of(t, {"b": 2, "q": 7}) for t in (dtype, dt.i32)])
+    assert_same(b.finish(outs), Named(values, ("b", "i")))

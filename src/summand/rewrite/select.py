@@ -49,7 +49,7 @@ def _ordinals(build: Builder, arg: Var) -> Var:
 
 def _places(build: Builder, names: Names, keys: Var, dims: tuple[str, str], count: int) -> Var:
     """Positions of the `count` greatest integers along the first of `dims`."""
-    dim, out = dims
+    dim = dims[0]
     size = keys.type.sizes[dim]
     block = 1 << round(math.log2(size / count) / 2)
     if size <= _FEW or block < 4 or -(-size // block) < count:
@@ -80,9 +80,7 @@ def _of_blocks(
     return _one_by_one(build, found[0], found[1], (flat, out), count)
 
 
-def _one_by_one(
-    build: Builder, keys: Var, places: Var, dims: tuple[str, str], count: int
-) -> Var:
+def _one_by_one(build: Builder, keys: Var, places: Var, dims: tuple[str, str], count: int) -> Var:
     """Select along the first of `dims`; `places` (i32) order what is equal."""
     dim, out = dims
     dtype = keys.type.dtype
