@@ -73,6 +73,11 @@ class Facts:
         """Dims that no fold folds away, in the nest's order."""
         return tuple(d for d, _ in self.nest.dims if d not in self.reduced)
 
+    @property
+    def tiled(self) -> tuple[str, ...]:
+        """Dims whose positions are apart: neither folded nor carried along."""
+        return tuple(d for d in self.kept if d not in self.carried)
+
 
 def _own(instr: Instr, nest: Nest, dims: frozenset[str]) -> frozenset[str]:
     """Dims that an instruction reads itself, not through its operands."""

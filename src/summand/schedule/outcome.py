@@ -124,12 +124,11 @@ def nest_cycles(facts: Facts, schedule: Schedule, target: Target) -> float:
     lanes = {p.dim: p.count for p in schedule.lanes}
     tile = {p.dim: p.count for p in schedule.tile}
     steps = {d: tile.get(d, 1) * lanes.get(d, 1) for d in (*tile, *lanes)}
-    held = {p.dim for p in schedule.unroll if p.count >= facts.extents[p.dim]}
-    unrolled = frozenset(held & facts.nested)
-    if facts.carried:
-        unrolled |= frozenset(held & facts.reduced)
-    dims = tuple(tile)
+    pieces = (*schedule.unroll, *schedule.tile) if facts.carried else schedule.unroll
+    held = {p.dim for p in pieces if p.count * lanes.get(p.dim, 1) >= facts.extents[p.dim]}
+    unrolled = frozenset(held & (facts.reduced if facts.carried else facts.nested))
+    dims = tuple(d for d in tile if d not in unrolled)
     model = build_model(facts, schedule.lanes, unrolled, dims, target)
     one = score(model, [tile[d] for d in dims], target)
-    tiles = math.prod(-(-facts.extents[d] // steps.get(d, 1)) for d in facts.kept)
+    tiles = math.prod(-(-facts.extents[d] // steps.get(d, 1)) for d in facts.tiled)
     return tiles * one.cycles

@@ -345,7 +345,7 @@ def _best_tile(
     lane_dims = {p.dim: p.count for p in lanes}
     weigh = _Traffic(facts, dims, lanes, looped)
     rest = math.prod(
-        -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.kept if d not in dims
+        -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.tiled if d not in dims
     )
     best, least, cycles = [1] * len(dims), math.inf, math.inf
     won = score(model, best, target)
