@@ -24,6 +24,7 @@ LAUNCH = 6000.0  # cycles between two kernels that depend on one another
 SMALL = 30_000.0  # cycles of work below which one task is enough
 HEAVY = 24.0  # operations for each element read or stored that make a product worth its own tiling
 LANES = 16  # elements of a vector
+FEWEST_TILES = 8  # from which values of a tile take less memory than whole ones
 TILING_LOSS = 0.12  # of a heavy product's time, where it shares its tiles with others
 
 Dims = frozenset[tuple[str, int]]
@@ -154,7 +155,7 @@ class _Joining:
         small = slot_cycles(one.slots + two.slots, 32, self.target) < SMALL
         if not small and product(n for _, n in shared) < 2 * self.target.threads:
             return 0.0
-        if not small and self._across(a, b, shared):
+        if not small and (self._across(a, b, shared) or _narrows(one, two, shared)):
             return 0.0
         private = self._private(a, b)
         if one.carries or two.carries:
@@ -162,7 +163,10 @@ class _Joining:
         scratch = sum(_piece(v, shared) for v in private)
         if one.carries or two.carries:
             scratch *= LANES
-        if not small and scratch > self.target.l2 * 3 // 4:
+        room = self.target.l2 * 3 // 4
+        if one.carries or two.carries:  # what leaves the cache would be in memory otherwise
+            room = max(room, sum(v.type.nbytes for v in private) // FEWEST_TILES)
+        if not small and scratch > room:
             return 0.0
         saved = LAUNCH + self._saved(one, two, private)
         if sibling is not None:
@@ -275,6 +279,17 @@ def _shared(one: Group, two: Group) -> Dims:
             for access in second.reads[var]:
                 shared = frozenset(x for x in shared if access.is_identity(x[0]))
     return shared
+
+
+def _narrows(one: Group, two: Group, shared: Dims) -> bool:
+    """Whether what follows a recurrence would take a shared dim from it: tasks and lanes for little,
+    since its states at all positions are not needed any more."""
+    for carrying, other in ((one, two), (two, one)):
+        if carrying.carries and not other.carries and not carrying.shared <= shared:
+            over = {d for u in carrying.units if u.carries for d in u.over}
+            if not any(over & {d for d, _ in u.space} for u in other.units):
+                return True
+    return False
 
 
 def _along(one: Group, two: Group, var: Var, shared: Dims) -> bool:

@@ -16,6 +16,7 @@ from summand.ir.nodes import Constant, Program, Recur, Var
 from summand.options import Options, Target
 from summand.rewrite.clusters import Group, join, solitary
 from summand.rewrite.flatten_bodies import flatten_bodies
+from summand.rewrite.partial_folds import partial_folds
 from summand.rewrite.plan import (
     Cluster,
     Control,
@@ -34,16 +35,36 @@ from summand.rewrite.units import Unit, unit_of
 
 def fuse(program: Program, target: Target, options: Options) -> Plan:
     """The plan of a program."""
-    program = unique_bodies(flatten_bodies(program))
+    whole = unique_bodies(flatten_bodies(program))
+    cut = unique_bodies(partial_folds(whole, target)) if options.fuse else whole
+    found = _fused(cut, target, options)
+    if found is None:
+        found = _fused(whole, target, options)
+    assert found is not None
+    return found
+
+
+def _fused(program: Program, target: Target, options: Options) -> Plan | None:
+    """The plan, unless folds in parts of the program are not where their tasks are."""
     graph = Graph.of(program)
     chosen = choose_stored(graph, program, target)
     units = _units(graph, program, chosen.all)
     results = frozenset(program.results)
     groups = join(units, results, target) if options.fuse else solitary(units)
+    if not all(_has_blocks(g) for g in groups):
+        return None
     dropped = recomputed(groups, chosen.soft, chosen.price, target) if options.remat else None
     if dropped:
         groups = _without(graph, program, groups, chosen.all - dropped)
     return Plan(program, tuple(_items(graph, groups, results, target)))
+
+
+def _has_blocks(group: Group) -> bool:
+    """Whether all folds in parts of a group are of dims that it shares, in blocks of one size."""
+    blocks = {u.block for u in group.units if u.block is not None}
+    shared = {d for d, _ in group.shared}
+    sizes = {b.dim: b.size for b in blocks}
+    return all(b.dim in shared and group.carries and sizes[b.dim] == b.size for b in blocks)
 
 
 def _units(graph: Graph, program: Program, stored: frozenset[Var]) -> list[Unit]:
@@ -93,7 +114,10 @@ def _items(
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
         several = len(stages) > 1 or any(s.body for s in stages)
         shared = tuple(sorted(group.shared)) if several else ()
-        yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset())
+        blocks = tuple(dict.fromkeys(u.block for u in group.units if u.block is not None))
+        if blocks:
+            shared = tuple(sorted(group.shared))
+        yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset(), blocks)
 
 
 def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target) -> Stage:

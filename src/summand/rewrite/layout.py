@@ -182,6 +182,8 @@ def _nests(cluster: Cluster) -> Iterable[Nest]:
         if len(cluster.stages) > 1
         else {}
     )
+    for block in cluster.blocks:
+        held |= {block.dim: block.size, block.place: 1}
     for stage in cluster.stages:
         yield nest_of(stage, held)
 

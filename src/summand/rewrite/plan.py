@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     with_operands,
 )
 from summand.rewrite.costs import inputs
+from summand.rewrite.partial_folds import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,12 @@ class Stage:
 class Cluster:
     """Stages that become one kernel. `shared` are the dims (with sizes) that may be tiled, since
     all stages have them and read one another in place there. `scratch` names the roots that live
-    only within a tile."""
+    only within a tile. `blocks` are shared dims that are folded in parts, and so fix the tile."""
 
     stages: tuple[Stage, ...]
     shared: tuple[tuple[str, int], ...] = ()
     scratch: frozenset[Var] = frozenset()
+    blocks: tuple[Block, ...] = ()
 
     @property
     def roots(self) -> tuple[Var, ...]:

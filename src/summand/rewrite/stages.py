@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from summand.ir.nodes import Var
+from summand.ir.nodes import Reduce, Var
 from summand.rewrite.units import Unit
 
 
@@ -64,16 +64,18 @@ def _add(nest: _Nest, unit: Unit) -> None:
     nest.units.append(unit)
     nest.folds |= frozenset(unit.folds)
     for root in unit.roots:
-        full = frozenset(root.type.dims) == nest.space
-        (nest.inside if full and not unit.folds else nest.after).add(root)
+        full = frozenset(root.type.dims) == nest.space and not unit.folds
+        over = nest.units[0].over if nest.units[0].carries else ()
+        if over:
+            full = set(over) <= root.type.names
+        (nest.inside if full else nest.after).add(root)
 
 
 def _joins(nest: _Nest, unit: Unit) -> bool:
     """Whether a unit can be computed in a nest that exists."""
-    carries = nest.units[0].carries
-    if not carries and not all(u.is_nest for u in nest.units):
-        return False
-    if carries and {d for d, _ in unit.folds} & set(nest.units[0].over):
+    if nest.units[0].carries:
+        return _joins_steps(nest, unit)
+    if unit.block is not None or not all(u.is_nest for u in nest.units):
         return False
     folds = frozenset(unit.folds)
     if folds and nest.folds and folds != nest.folds:
@@ -86,7 +88,7 @@ def _joins(nest: _Nest, unit: Unit) -> bool:
         return False
     made = nest.inside | nest.after
     reads = [a for a in unit.reads if a.var in made]
-    if not reads and (carries or not _shares(nest, unit)):
+    if not reads and not _shares(nest, unit):
         return False
     for access in reads:
         if not all(access.is_identity(d) for d, _ in access.at):
@@ -94,6 +96,28 @@ def _joins(nest: _Nest, unit: Unit) -> bool:
         if not late and access.var not in nest.inside:
             return False
     return True
+
+
+def _joins_steps(nest: _Nest, unit: Unit) -> bool:
+    """Whether a unit can be computed step by step in the nest of a recurrence: from what the nest
+    has at each step, folded within a step or over all of them."""
+    over = nest.units[0].over
+    names = {d for d, _ in unit.space}
+    if not unit.space <= nest.space or not names.issuperset(over):
+        return False
+    if {d for d, _ in unit.folds} & set(over) and not _folds_by_parts(unit):
+        return False
+    reads = [a for a in unit.reads if a.var in nest.inside or a.var in nest.after]
+    return bool(reads) and all(
+        a.var in nest.inside and all(a.is_identity(d) for d, _ in a.at) for a in reads
+    )
+
+
+def _folds_by_parts(unit: Unit) -> bool:
+    """Whether a unit is one reduction by a scalar op and nothing else."""
+    op = unit.eqn.op
+    plain = isinstance(op, Reduce) and op.monoid.combine is None
+    return plain and len(unit.folds) == len(op.dims)
 
 
 def _shares(nest: _Nest, unit: Unit) -> bool:

@@ -40,6 +40,9 @@ def choose_tiles(
     values = _values(graph, cluster, stored)
     rank = _rank(sizes, values, orders)
     tiles = dict.fromkeys(sizes, 1)
+    if cluster.blocks:
+        tiles |= {b.dim: b.size for b in cluster.blocks}
+        return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     for order, count in _long_walks(values, orders):
         _lengthen(tiles, order, count, sizes, cluster, target)
     if any(s.body for s in cluster.stages):

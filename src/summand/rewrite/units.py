@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     operands,
 )
 from summand.rewrite.costs import inputs, point_cost
+from summand.rewrite.partial_folds import Block, block_of
 from summand.rewrite.plan import Access, Graph, Inner, is_control
 from summand.rewrite.recurrences import in_registers, separable
 
@@ -72,7 +73,12 @@ class Unit:
     @property
     def is_nest(self) -> bool:
         """Whether one plain nest computes it."""
-        return isinstance(self.eqn.op, Map | Reduce | Reindex | Iota)
+        return isinstance(self.eqn.op, Map | Reduce | Reindex | Iota) or self.block is not None
+
+    @property
+    def block(self) -> Block | None:
+        """The blocks in which it folds a dim, where tasks share out that dim."""
+        return block_of(self.eqn.op)
 
 
 def product(sizes: object) -> int:
@@ -90,7 +96,10 @@ def unit_of(graph: Graph, is_stored: IsStored, eqn: Eqn, roots: tuple[Var, ...],
     """The unit of an equation whose results `roots` are stored."""
     out = roots[0].type.dims
     walk = _Walk(graph, is_stored, roots[0].type.names)
+    block = block_of(eqn.op)
     match eqn.op:
+        case ReduceAt() if block is not None:
+            return _fold_in_blocks(walk, eqn, eqn.op, block, n)
         case Recur():
             return _recurrence(walk, eqn, eqn.op, roots, n)
         case ReduceAt():
@@ -205,6 +214,17 @@ def _scatter(walk: _Walk, eqn: Eqn, op: ReduceAt, roots: tuple[Var, ...], n: int
     free = frozenset(x for x in roots[0].type.dims if x[0] in sizes and x[0] not in moved)
     folds = tuple((d, sizes[d]) for d in op.dims)
     return Unit(n, eqn, roots, roots[0].type.dims, free, folds, walk.reads(), walk.slots + points)
+
+
+def _fold_in_blocks(walk: _Walk, eqn: Eqn, op: ReduceAt, block: Block, n: int) -> Unit:
+    """A fold whose tasks each have a whole block."""
+    (arg,) = op.args
+    walk.value(arg, {d: Form.of(d) for d in arg.type.names}, arg.type.count)
+    out = tuple(x for x in eqn.out.type.dims if x[0] != block.place)
+    folds = tuple(x for x in arg.type.dims if x[0] in op.dims)
+    tileable = frozenset((*out, (block.dim, arg.type.sizes[block.dim])))
+    slots = walk.slots + arg.type.count
+    return Unit(n, eqn, (eqn.out,), out, tileable, folds, walk.reads(), slots)
 
 
 def _interleave(walk: _Walk, eqn: Eqn, op: Interleave, roots: tuple[Var, ...], n: int) -> Unit:

@@ -27,6 +27,7 @@ from summand.ir.nodes import (
     Program,
     Recur,
     Reduce,
+    ReduceAt,
     Reindex,
     Table,
     Var,
@@ -45,6 +46,7 @@ from summand.loops.nodes import (
     Ref,
     Scalar,
 )
+from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Graph, Inner
 from summand.schedule.coordinates import ZERO, At, Coord, Coordinates, Storage
 
@@ -56,7 +58,8 @@ class Code(Coordinates):
     """The code of one nest, and the values that it evaluates.
 
     `carried` names the recurrences whose states travel in registers, with the nest's dim that runs
-    their positions.
+    their positions. `places` has positions along dims of the nest that are not their own count, and
+    `blocks` where the task's blocks of dims begin that are folded in parts.
     """
 
     graph: Graph = field(kw_only=True)
@@ -66,6 +69,8 @@ class Code(Coordinates):
     computed: frozenset[Var] = frozenset()  # computed here although they have memory
     bind: Callable[[str, int], str] | None = None  # makes a nest dim for a reduced dim
     local: Callable[[str], str] = str  # the kernel's name of a buffer
+    places: dict[str, Coord] = field(default_factory=dict)
+    blocks: Mapping[str, Form] = field(default_factory=dict)
     _memo: dict[Key, Ref] = field(default_factory=dict)
     _parts: dict[tuple[object, ...], tuple[Ref, ...]] = field(default_factory=dict)
 
@@ -137,6 +142,8 @@ class Code(Coordinates):
                 return self._constant(found.op, var)
             case Reduce():
                 return self._reduce(found, found.op, var, at, guards)
+            case ReduceAt() if block_of(found.op) is not None:
+                return self._reduce_block(found.op, var, at)
             case Recur():
                 return self._carried(found, found.op, var, at)
             case _:
@@ -275,7 +282,7 @@ class Code(Coordinates):
         sizes = op.args[0].type.sizes
         dims = {d: self.bind(d, sizes[d]) for d in op.dims if sizes[d] > 1}
         point = {**at, **{d: Coord(ZERO) for d in op.dims}}
-        point.update({d: self.coordinate(name) for d, name in dims.items()})
+        point.update({d: self._along(name) for d, name in dims.items()})
         args = tuple(self.value(a, point, guards) for a in op.args)
         if not dims:
             return args
@@ -284,6 +291,33 @@ class Code(Coordinates):
         fold = self.emit(Fold(combine, over, args, dtypes[0]))
         rest = (self.emit(Part(fold, k, t)) for k, t in enumerate(dtypes) if k)
         return (fold, *rest)
+
+    def _along(self, name: str) -> Coord:
+        """The position along a dim of the nest."""
+        return self.places.get(name) or self.coordinate(name)
+
+    def _reduce_block(self, op: ReduceAt, var: Var, at: At) -> Ref:
+        """A fold of the block that is the task's. Where the last tile was moved back, what belongs
+        to the block before is left out."""
+        block = block_of(op)
+        if block is None or self.bind is None:
+            raise InternalError(f"lower: {var} is folded in no blocks")
+        (arg,) = op.args
+        sizes = arg.type.sizes
+        dims = {d: self.bind(d, sizes[d]) for d in op.dims if sizes[d] > 1}
+        own = {d: at.get(d) or self.positions[d] for d in arg.type.names if d not in op.dims}
+        point = {**own, **{d: Coord(ZERO) for d in op.dims}}
+        point.update({d: self._along(name) for d, name in dims.items()})
+        ref = self.value(arg, point)
+        dtype = accumulator(arg.type.dtype)
+        combine = combine_of(op.monoid, (dtype,))
+        if sizes[block.dim] % block.size:
+            first = point[block.dim].form - self.blocks[block.dim]
+            inside = self.condition((Guard(first, block.size),))
+            start = self.const(combine.identity[0], dtype)
+            ref = self.apply("where", (inside, ref, start), dtype)
+        over = tuple(n for name in dims.values() for n in self.pieces(name))
+        return self.emit(Fold(combine, over, (ref,), dtype))
 
     # ---- recurrences
 

@@ -14,6 +14,7 @@ from summand.dtypes import DType
 from summand.ir.index import Form
 from summand.ir.nodes import Interleave, ReduceAt, Var
 from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
+from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Cluster, Graph, Stage, Tile
 from summand.rewrite.units import product
 from summand.schedule.coordinates import Coord, Storage
@@ -40,6 +41,10 @@ def lower_cluster(
     cut = [t for t in tiles if t.tile < t.size]
     for t in cut:
         _bind(task, t)
+    for block in cluster.blocks:
+        number = next((Form.of(_grid(t)) for t in cut if t.dim == block.dim), Form())
+        task.at[block.place], task.inner[block.place] = Coord(number), 1
+        task.blocks[block.dim] = number * block.size
     _place_scratch(task, stages, cluster.scratch, orders)
     packer = Packer(task, orders)
     parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
@@ -104,7 +109,9 @@ def _place_scratch(
 def _is_apart(graph: Graph, cluster: Cluster) -> bool:
     """Whether a cluster's statements may be kernels of their own."""
     eqn = graph.eqn(cluster.roots[0])
-    return eqn is not None and isinstance(eqn.op, ReduceAt | Interleave)
+    if eqn is None or block_of(eqn.op) is not None:
+        return False
+    return isinstance(eqn.op, ReduceAt | Interleave)
 
 
 def _alone(task: Task, name: str, stmt: Stmt) -> Launched:

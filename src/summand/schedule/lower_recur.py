@@ -58,7 +58,7 @@ def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
             carry = _carry_of(builder, ref, time)
             last = builder.code.emit(Last(carry, builder.code.dtype(ref)))
             builder.store(task.storage[out], at, last)
-    for dim, n in sizes.items():
+    for dim, n in (*sizes.items(), (time, size)):
         builder.reuse(dim, n, dim)
     for root in stage.roots:
         if root not in eqn.outs:

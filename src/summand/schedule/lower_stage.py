@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from summand.dtypes import accumulator
 from summand.ir.nodes import (
     SCALAR_OP,
     Interleave,
+    Op,
     Recur,
     ReduceAt,
     Var,
     identity_of,
 )
 from summand.loops.nodes import Address, Apply, Load, Ref, Stmt
+from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Stage
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import scalar_code
@@ -28,7 +31,7 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
     """The statements that compute and store the roots of a stage."""
     eqn = stage.carried or task.graph.eqn(stage.roots[0])
     match eqn.op if eqn else None:
-        case ReduceAt() as op if eqn:
+        case ReduceAt() as op if eqn and block_of(op) is None:
             return _scatter(task, eqn.outs, op)
         case Interleave() as op:
             some = [k for k, part in enumerate(op.parts) if part.type.count]
@@ -58,7 +61,8 @@ def _evaluate(
         for dim, _ in task.storage[root].strides:
             if dim in root.type.names:
                 sizes.setdefault(dim, root.type.sizes[dim])
-    for var in stage.local:
+    blocks = [e.op.args[0] for r in roots if (e := task.graph.eqn(r)) and _in_blocks(e.op)]
+    for var in (*stage.local, *blocks):
         for dim, size in var.type.dims:
             sizes.setdefault(dim, size)
     builder = NestBuilder.over(task, sizes, roots, splits=splits)
@@ -69,6 +73,10 @@ def _evaluate(
         at = builder.point(root.type.dims)
         builder.store(task.storage[root], at, builder.code.value(root, at))
     return builder
+
+
+def _in_blocks(op: Op) -> TypeGuard[ReduceAt]:
+    return block_of(op) is not None
 
 
 def _share_reductions(

@@ -184,7 +184,8 @@ def _innermost(facts: Facts, choice: Choice) -> str | None:
     """The reduced dim of the innermost loop, where it can be unrolled."""
     bounded = {b.dim for b in facts.nest.bounds}
     loops = _ordered_loops(facts, choice)
-    if not loops or loops[-1] not in facts.reduced - choice.unrolled or loops[-1] in bounded:
+    single = bounded | facts.carried
+    if not loops or loops[-1] not in facts.reduced - choice.unrolled - single:
         return None
     return loops[-1] if facts.extents[loops[-1]] > 1 else None
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from summand.loops.nodes import Fold, Load, Piece
+from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import Model, build_model, lane_kind, score, widest_bits
@@ -74,7 +74,16 @@ def unrolled_dims(facts: Facts) -> frozenset[str]:
     out = frozenset(d for d in facts.nested if facts.extents[d] <= 16)
     if facts.carried:
         out |= frozenset(d for d in facts.reduced if facts.extents[d] <= MOST_UNROLLED)
-    return out
+    return out - facts.carried
+
+
+def _forced(facts: Facts, unrolled: frozenset[str]) -> list[str]:
+    """Dims that are summed inside and kept outside."""
+    kept = frozenset(d for s in facts.stores for d in s.dims)
+    for ref, instr in enumerate(facts.nest.code):
+        if isinstance(instr, Carry):
+            kept |= facts.deps[ref]
+    return sorted(unrolled & kept)
 
 
 def width_of(facts: Facts, target: Target) -> int:
@@ -133,6 +142,8 @@ def _lane_orders(facts: Facts, free: Sequence[str]) -> Iterator[tuple[list[str],
 def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piece, ...]]:
     """Sets of lanes worth scoring, all different."""
     free = [d for d in facts.kept if d not in facts.ordered and d not in limits.single]
+    if facts.carried:  # a dim summed within a step may fill the lanes of the states
+        free += [d for d in _forced(facts, unrolled_dims(facts)) if d not in limits.single]
     free = [d for d in free if facts.extents[d] > 1]
     found: dict[tuple[Piece, ...], None] = {}
     for order, splits in _lane_orders(facts, free):
@@ -338,7 +349,7 @@ def _best_tile(
         return _with_end(facts, limits, lanes, unrolled, end, target)
     packed = packable(facts, lanes) if limits.may_pack else frozenset()
     # a dim summed inside and kept outside is a row of the tile, whole
-    forced = frozenset(d for d in unrolled if any(d in s.dims for s in facts.stores))
+    forced = frozenset(_forced(facts, unrolled))
     dims = tiled_dims(facts, limits, lanes, forced)
     model = build_model(facts, lanes, unrolled, dims, target, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)

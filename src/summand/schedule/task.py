@@ -35,7 +35,7 @@ class Task:
 
     `storage` maps stored values to memory, named as in the program. `outer` has the
     extents of the dims bound outside of the nests, `at` the positions along tiled dims, `inner`
-    their extents within a tile.
+    their extents within a tile, `blocks` where the blocks of dims begin that tasks fold in parts.
     """
 
     graph: Graph
@@ -44,6 +44,7 @@ class Task:
     outer: dict[str, int] = field(default_factory=dict)
     at: dict[str, Coord] = field(default_factory=dict)
     inner: dict[str, int] = field(default_factory=dict)
+    blocks: dict[str, Form] = field(default_factory=dict)
     positions: dict[str, Coord] = field(default_factory=dict)
     earlier: dict[Var, Storage] = field(default_factory=dict)  # what a body's `reads` read
     globals: dict[str, Buffer] = field(default_factory=dict)
@@ -114,6 +115,7 @@ class NestBuilder:
         code.earlier = task.earlier
         code.carried = dict(carried or {})
         code.splits = dict(splits or {})
+        code.blocks = task.blocks
         own = {d: task.inner.get(d, n) for d, n in dims.items()}
         builder = NestBuilder(task, {}, code)
         for dim, extent in own.items():
@@ -143,6 +145,9 @@ class NestBuilder:
     def reuse(self, dim: str, size: int, name: str) -> None:
         """Let reductions over `dim` run over the dim `name` that the nest has already."""
         self._reduced[(dim, size)] = name
+        known = self.task.at.get(dim) or self.code.positions.get(dim)
+        if known is not None:
+            self.code.places[name] = known
 
     def point(self, sizes: Iterable[tuple[str, int]]) -> dict[str, Coord]:
         """Where this nest evaluates: tiled dims count from their origins."""
