@@ -216,7 +216,7 @@ def test_random_nests(seed):
         check(kernel, random_buffers(kernel), *TOLERANCE.get(maker.dtype, (1e-4, 1e-3)))
 
 
-@pytest.mark.parametrize("seed", range(1000, 1040))
+@pytest.mark.parametrize("seed", [*range(1000, 1040), 2046])
 def test_random_nests_with_states(seed):
     maker = Maker(seed, carries=1.0)
     nest = maker.nest()

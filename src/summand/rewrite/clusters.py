@@ -282,8 +282,8 @@ def _shared(one: Group, two: Group) -> Dims:
 
 
 def _narrows(one: Group, two: Group, shared: Dims) -> bool:
-    """Whether what follows a recurrence would take a shared dim from it: tasks and lanes for little,
-    since its states at all positions are not needed any more."""
+    """Whether what follows a recurrence would take a shared dim from it: tasks and lanes, for
+    little, since it does not need the states at all positions any more."""
     for carrying, other in ((one, two), (two, one)):
         if carrying.carries and not other.carries and not carrying.shared <= shared:
             over = {d for u in carrying.units if u.carries for d in u.over}

@@ -125,9 +125,10 @@ def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target)
     roots = tuple(r for u in units for r in u.roots if r not in local)
     eqn = units[0].eqn
     reads = tuple(dict.fromkeys(a for u in units for a in u.reads if a.var not in made))
-    folds = tuple(dict.fromkeys(f for u in units for f in u.folds))
+    folds = tuple(f for u in units for f in u.folds)
     if units[0].carries:
         return Stage(roots, (), reads, folds, eqn, units[0].over)
+    folds = tuple(dict.fromkeys(folds))
     if not isinstance(eqn.op, Recur):
         return Stage(roots, (), reads, folds, local=_ordered(units, local))
     body = tuple(_body_stages(graph, eqn.op.body, target))

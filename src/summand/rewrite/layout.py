@@ -10,8 +10,9 @@ cheapest; a nest is as cheap as its best choice of lanes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from summand.ir.nodes import Recur, Var
 from summand.rewrite.plan import Access, Cluster, Item, Stage
@@ -61,6 +62,7 @@ class Nest:
     tiles: float  # how many times the nest runs
     held: frozenset[str]  # dims of which a tile holds a part only
     sequential: frozenset[str] = frozenset()  # dims of a recurrence: no lanes along them
+    merges: Mapping[str, int] = field(default_factory=dict)  # sums of each dim within a step
 
 
 def choose_orders(
@@ -204,7 +206,9 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     whole = {x for r in stage.roots for x in r.type.dims}
     tiles = product(n for _, n in whole) / max(product(extents[d] for d, _ in whole), 1)
     parts = frozenset(d for d, n in whole if extents[d] < n)
-    return Nest(extents, folds, walks, product(extents.values()), tiles, parts, frozenset(over))
+    merges = dict(Counter(d for d, _ in stage.folds)) if stage.carried is not None else {}
+    points = product(extents.values())
+    return Nest(extents, folds, walks, points, tiles, parts, frozenset(over), merges)
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:
@@ -241,9 +245,11 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     long = product(nest.extents[d] for d in lanes)
     wide = min(long, VECTOR)
     cost = -(-long // wide) * nest.points / long
-    if any(d in nest.folds for d in lanes):
-        merge = MERGE if nest.sequential else 1.0  # steps cannot merge their sums together
-        cost += merge * nest.points / product(nest.extents[d] for d in nest.folds)
+    if nest.sequential:  # steps cannot merge their sums together
+        sums = max((nest.merges.get(d, 0) for d in lanes), default=0)
+        cost += MERGE * sums * nest.points / long
+    elif any(d in nest.folds for d in lanes):
+        cost += nest.points / product(nest.extents[d] for d in nest.folds)
     for walk in nest.walks:
         if is_scattered(walk, lanes, orders.get(walk.var, ())):
             cost += PACK * walk.elements

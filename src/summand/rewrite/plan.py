@@ -79,8 +79,9 @@ class Stage:
     `body` has the stages of a recurrence's body, for one that is a loop around nests; a recurrence
     without them is one nest that carries its states in registers. `reads` and `folds` say what the
     nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
-    registers, if any; `over` the dims of its recurrence. `local` values are
-    on the way to the roots, in order; no other nest reads them.
+    registers, if any (then `folds` has a dim once for each value that reduces it); `over` the dims
+    of its recurrence. `local` values are on the way to the roots, in order; no other nest reads
+    them.
     """
 
     roots: tuple[Var, ...]

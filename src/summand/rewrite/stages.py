@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from summand.ir.nodes import Reduce, Var
-from summand.rewrite.units import Unit
+from summand.rewrite.units import Unit, product
+
+MOST_HELD = 64  # elements of a dim that a step of a recurrence sums in registers
+MOST_POINTS = 1024  # and of all such dims together
 
 
 def local_values(units: Sequence[Unit], private: set[Var]) -> set[Var]:
@@ -62,7 +65,8 @@ def stages_of(units: Sequence[Unit]) -> list[list[Unit]]:
 
 def _add(nest: _Nest, unit: Unit) -> None:
     nest.units.append(unit)
-    nest.folds |= frozenset(unit.folds)
+    block = unit.block
+    nest.folds |= {(d, block.size if block and d == block.dim else n) for d, n in unit.folds}
     for root in unit.roots:
         full = frozenset(root.type.dims) == nest.space and not unit.folds
         over = nest.units[0].over if nest.units[0].carries else ()
@@ -107,6 +111,11 @@ def _joins_steps(nest: _Nest, unit: Unit) -> bool:
         return False
     if {d for d, _ in unit.folds} & set(over) and not _folds_by_parts(unit):
         return False
+    block = unit.block
+    folds = {d: block.size if block and d == block.dim else n for d, n in unit.folds}
+    held = {d: n for d, n in {**dict(nest.folds), **folds}.items() if d not in over}
+    if held and (max(held.values()) > MOST_HELD or product(held.values()) > MOST_POINTS):
+        return False
     reads = [a for a in unit.reads if a.var in nest.inside or a.var in nest.after]
     return bool(reads) and all(
         a.var in nest.inside and all(a.is_identity(d) for d, _ in a.at) for a in reads
@@ -116,8 +125,9 @@ def _joins_steps(nest: _Nest, unit: Unit) -> bool:
 def _folds_by_parts(unit: Unit) -> bool:
     """Whether a unit is one reduction by a scalar op and nothing else."""
     op = unit.eqn.op
-    plain = isinstance(op, Reduce) and op.monoid.combine is None
-    return plain and len(unit.folds) == len(op.dims)
+    if not isinstance(op, Reduce) or op.monoid.combine is not None:
+        return False
+    return len(unit.folds) == len(op.dims)
 
 
 def _shares(nest: _Nest, unit: Unit) -> bool:

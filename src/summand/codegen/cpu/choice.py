@@ -81,20 +81,17 @@ def array_dims(
 ) -> dict[Ref, tuple[str, ...]]:
     """Carries that vary along loops inside their own, as a fold that reads them folds those.
 
-    Plain loops take any order; there, all that folds of the carry fold may be inside.
+    Plain loops take any order around folds; there, all that a carry varies along may be inside.
     """
     found: dict[Ref, tuple[str, ...]] = {}
-    plain = all(d in looped for d, n in nest.dims if n > 1)
+    folds = [(f, i) for f, i in enumerate(nest.code) if isinstance(i, Fold)]
+    plain = bool(folds) and all(d in looped for d, n in nest.dims if n > 1)
     for r, carry in enumerate(nest.code):
         if not isinstance(carry, Carry) or carry.dim not in looped:
             continue
-        inside = {
-            d
-            for f, fold in enumerate(nest.code)
-            if isinstance(fold, Fold)
-            and (carry.dim in deps[f] or (plain and r in values_below(nest.code, fold.args)))
-            for d in fold.dims
-        }
+        inside = {d for f, fold in folds if carry.dim in deps[f] for d in fold.dims}
+        if plain:
+            inside = set(nest.extents)
         dims = tuple(d for d, _ in nest.dims if d in inside & looped & deps[r] - {carry.dim})
         if dims:
             found[r] = dims
