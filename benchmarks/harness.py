@@ -1,6 +1,6 @@
 """Timing that holds on a shared, noisy machine: runtimes take turns, its limits beside each turn.
 
-    timings = take_turns({"summand": ours, "torch": theirs}, limit=fma_peak)
+    timings = take_turns({"summand": here(ours), "torch": here(theirs)}, limit=fma_peak)
     timings["summand"].median             seconds
     timings["summand"].fraction(2e9)      of the limit, for so many operations a run
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from summand.runtime import measure
 
 Thunk = Callable[[], object]
+Contestant = Callable[[float], tuple[float, ...]]  # runs for so long; the seconds of each run
 Limit = Callable[[], float]
 
 PAUSE = 0.25  # seconds between runtimes: longer than any of them spins
@@ -100,34 +101,43 @@ def once(run: Thunk) -> float:
     return time.perf_counter() - begin
 
 
-def take_turns(
-    contestants: dict[str, Thunk], limit: Limit = fma_peak, rounds: int = 5, budget: float = 0.4
-) -> dict[str, Timing]:
-    """Time all contestants in turns, `limit` beside each.
+def here(run: Thunk) -> Contestant:
+    """A contestant of this process: 2 to 50 runs (or a slow one), after one that is not counted."""
 
-    `budget`: seconds for each contestant and round (at least 2 runs, at most 50).
-    """
+    def runs(budget: float) -> tuple[float, ...]:
+        first = once(run)  # wakes the threads
+        count = max(2 if first < budget else 1, min(MOST_RUNS, int(budget / max(first, 1e-6))))
+        return tuple(once(run) for _ in range(count))
+
+    return runs
+
+
+def take_turns(
+    contestants: dict[str, Contestant],
+    limit: Limit = fma_peak,
+    rounds: int = 5,
+    budget: float = 0.4,
+) -> dict[str, Timing]:
+    """Time all contestants in turns, `limit` beside each; `budget`: seconds of one turn."""
     turns: dict[str, list[Turn]] = {name: [] for name in contestants}
     for run in contestants.values():
-        run()  # compile, allocate
+        run(0.0)  # compile, allocate
     best = 0.0
     for _ in range(rounds):
         for name, run in contestants.items():
             for _ in range(ATTEMPTS):
                 turn = _take(run, limit, budget)
                 best = max(best, turn.before, turn.after)
-                if turn.steady(best):
+                if turn.steady(best) or sum(turn.seconds) > budget:  # too slow to do it again
                     break
             turns[name].append(turn)
     return {name: _timing(found, best) for name, found in turns.items()}
 
 
-def _take(run: Thunk, limit: Limit, budget: float) -> Turn:
+def _take(run: Contestant, limit: Limit, budget: float) -> Turn:
     time.sleep(PAUSE)
     before = limit()
-    first = once(run)  # wakes the threads; not counted
-    count = max(2, min(MOST_RUNS, int(budget / max(first, 1e-6))))
-    seconds = tuple(once(run) for _ in range(count))
+    seconds = run(budget)
     time.sleep(PAUSE)
     return Turn(seconds, before, limit())
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from summand.runtime import machine
+from benchmarks.versions import versions
 
 from . import readme
 from .measure import BARS, Row, measure
-
-
-def versions() -> dict[str, str]:
-    """What was measured, and on what."""
-    found = {
-        "python": platform.python_version(),
-        "processor": machine.processor_name(),
-        "threads": str(machine.threads()),
-    }
-    for name in ("summand", "numpy", "llvmlite", "torch", "jax"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def table(rows: list[Row]) -> Table:

@@ -1,16 +1,13 @@
-"""Cold and warm compile times, each in a fresh process: cold with an empty cache folder, warm with
-the folder that the cold process left. Imports are done before the clock starts."""
+"""Cold and warm compile times, each in a fresh process, after its imports."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 
 import summand as sm
+from benchmarks.fresh import cold_and_warm
 from benchmarks.harness import Timing
 
 from . import demo_step, programs
@@ -40,17 +37,10 @@ def measure(key: str) -> tuple[Timing, Timing]:
     """Cold and warm seconds."""
     cold, warm = Timing(), Timing()
     for _ in range(REPEATS[key]):
-        with tempfile.TemporaryDirectory() as folder:
-            cold.seconds.append(_process(key, folder))
-            warm.seconds.append(_process(key, folder))
+        first, second = cold_and_warm("benchmarks.core.compile_times", key)
+        cold.seconds.append(float(first))
+        warm.seconds.append(float(second))
     return cold, warm
-
-
-def _process(key: str, folder: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.core.compile_times", key]
-    environment = {**os.environ, "SUMMAND_CACHE_DIR": folder}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return float(json.loads(done.stdout))
 
 
 if __name__ == "__main__":

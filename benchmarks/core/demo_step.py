@@ -11,7 +11,7 @@ import numpy as np
 from examples.digits import capsules as net
 from examples.digits import report, train
 
-from benchmarks.harness import Thunk, Timing, take_turns
+from benchmarks.harness import Contestant, Timing, here, take_turns
 
 MARGIN, RATE = 0.5, 1e-3
 
@@ -59,11 +59,11 @@ def measure(rounds: int) -> dict[str, Timing]:
             runners[name] = report.peer(name, run.weights)
     wide = target.astype(np.int64)
 
-    def thunk(name: str, runner: report.Peer) -> Thunk:
+    def contestant(name: str, runner: report.Peer) -> Contestant:
         label = target if name == "summand" else wide
-        return lambda: runner.step(image, label, MARGIN, RATE)
+        return here(lambda: runner.step(image, label, MARGIN, RATE))
 
-    contestants = {name: thunk(name, runner) for name, runner in runners.items()}
+    contestants = {name: contestant(name, runner) for name, runner in runners.items()}
     return take_turns(contestants, rounds=rounds, budget=1.5)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import summand as sm
-from benchmarks.harness import Thunk, Timing, copy_bandwidth, fma_peak, take_turns
+from benchmarks.harness import Thunk, Timing, copy_bandwidth, fma_peak, here, take_turns
 
 from . import compile_times, demo_step
 from .programs import CASES, Case
@@ -125,7 +125,8 @@ def measure(key: str, rounds: int) -> Row:
     limit = copy_bandwidth if kind == "copy" else fma_peak
     if kind == "microseconds":
         return _call(key, ours["summand"])
-    timings = take_turns({**ours, **peers_of(key, case)}, limit, rounds)
+    contestants = {name: here(run) for name, run in {**ours, **peers_of(key, case)}.items()}
+    timings = take_turns(contestants, limit, rounds)
     return _row(key, case, timings, compiled)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import summand as sm
+from benchmarks.readme import replace
 
 from .measure import Row
 from .programs import caps_fwd
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def example() -> None:
@@ -18,14 +15,6 @@ def example() -> None:
     text = sm.jit(case.function).inspect("loops", *case.arguments())
     kernels = text[text.index("\nkernel ") + 1 :].rstrip()
     replace("example", ["```", kernels, "```"])
-
-
-def replace(section: str, lines: list[str]) -> None:
-    """Put lines between a section's markers."""
-    begin, end = f"<!-- {section} begin -->", f"<!-- {section} end -->"
-    head, rest = README.read_text().split(begin, 1)
-    _, tail = rest.split(end, 1)
-    README.write_text("\n".join([head + begin, *lines, end + tail]))
 
 
 def write(rows: list[Row], machine: dict[str, str]) -> None:

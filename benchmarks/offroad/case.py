@@ -9,24 +9,77 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from optree import tree_leaves
 
 import summand as sm
+from summand import compiler
+from summand.runtime.executable import Executable
 
 from .row import Input, Pass, Row, Sizes, Work
 
 STEP = 1e-6  # of a central difference, relative to the size of the input
 
 
-@dataclass(frozen=True, slots=True)
+class Runner:
+    """A compiled pass of a case: called, it runs to its end."""
+
+    def __init__(self, case: Case, which: Pass) -> None:
+        self.dims = case.result_dims(which)
+        self.arguments = case.arguments()
+        self.compiled = sm.jit(case.function(which))
+        self.peak_bytes = self.compiled.peak_bytes(*self.arguments)
+        self._executable: Executable | None = None
+        if case.seed is not None:
+            self._shuffle(np.random.default_rng(case.seed))
+
+    def __call__(self) -> None:
+        if self._executable is None:
+            sm.evaluate(self.compiled(*self.arguments))
+        else:
+            self._executable.run(self._buffers)
+
+    def results(self) -> list[np.ndarray]:
+        """The result; for the gradient its value, and gradients with the axes of their inputs."""
+        if self._executable is None:
+            leaves = tree_leaves(self.compiled(*self.arguments))
+            return [leaf.numpy(*dims) for leaf, dims in zip(leaves, self.dims, strict=True)]
+        made = self._executable.run(self._buffers)
+        orders = [port.dims for port in self._executable.artifact.results]
+        return [
+            array.transpose([order.index(d.name) for d in dims])
+            for array, order, dims in zip(made, orders, self.dims)
+        ]
+
+    def _shuffle(self, rng: np.random.Generator) -> None:
+        """Ask for the results in orders that nobody chose."""
+        request, self._buffers = self.compiled.request(*self.arguments)
+        program = request.program
+        spelled = [{d.name for d in dims} for dims in self.dims]
+        if spelled == [set(r.type.names) for r in program.results]:  # no dim had to be renamed
+            orders = [tuple(map(str, rng.permutation(sorted(names)))) for names in spelled]
+            self._executable = compiler.compile(program, request.param_order, orders)
+
+
+@dataclass(frozen=True)
 class Case:
-    """A row with its arrays. `orders`: for each input, its axes as they lie in memory."""
+    """A row with its arrays.
+
+    `orders`: for each input, its axes as they lie in memory. `seed`: of orders of the results, or
+    None where they are the compiler's choice.
+    """
 
     row: Row
     sizes: Sizes
     inputs: tuple[Input, ...]
     orders: tuple[tuple[int, ...], ...]
+    seed: int | None = None
+
+    def runner(self, which: Pass) -> Runner:
+        """What is measured."""
+        return Runner(self, which)
 
     def arrays(self) -> list[np.ndarray]:
         """The inputs with their natural axes, strided where they lie in another order."""
@@ -54,10 +107,11 @@ class Case:
 
         return sm.value_and_grad(loss, argnums=self.differentiated())
 
-    def natural(self, gradients: Sequence[sm.Array]) -> list[np.ndarray]:
-        """The gradients with the axes of their inputs."""
-        dims = [self.inputs[i].dims for i in self.differentiated()]
-        return [g.numpy(*d) for g, d in zip(gradients, dims, strict=True)]
+    def result_dims(self, which: Pass) -> list[tuple[sm.Dim, ...]]:
+        """The natural order of each result's dims; a gradient's is that of its input."""
+        if which == "fwd":
+            return [self.row.result]
+        return [(), *(self.inputs[i].dims for i in self.differentiated())]
 
     def work(self, which: Pass, written: int) -> Work:
         """What a pass cannot do without, bytes filled in; `written`: those of its results."""
@@ -66,14 +120,17 @@ class Case:
             return work
         return replace(work, bytes=sum(a.values.nbytes for a in self.inputs) + written)
 
-    def reference(self, inputs: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """The result in float64 (of other inputs in place of the case's own)."""
-        given = [a.values for a in self.inputs] if inputs is None else inputs
-        return np.asarray(self.row.reference(self.sizes, *map(_wide, given)))
+    @cached_property
+    def expected(self) -> np.ndarray:
+        """The result in float64."""
+        return self._reference([_wide(a.values) for a in self.inputs])
+
+    def _reference(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        return np.asarray(self.row.reference(self.sizes, *inputs))
 
     def forward_error(self, result: np.ndarray) -> float:
         """The largest difference from the reference, relative to the reference's largest value."""
-        expected = self.reference()
+        expected = self.expected
         if result.shape != expected.shape:
             raise ValueError(f"row {self.row.key}: result {result.shape}, not {expected.shape}")
         both = np.isfinite(expected)
@@ -82,40 +139,42 @@ class Case:
         difference = np.abs(result[both] - expected[both]).max(initial=0.0)
         return float(difference / max(np.abs(expected[both]).max(initial=0.0), 1e-30))
 
-    def gradient_error(self, gradients: Sequence[np.ndarray], directions: int = 1) -> float:
+    def gradient_error(self, gradients: Sequence[np.ndarray]) -> float:
         """The largest |⟨gradient, v⟩ − difference along v| / ‖gradient‖, over the inputs."""
-        rng = np.random.default_rng(1)
         worst = 0.0
-        for place, gradient in zip(self.differentiated(), gradients, strict=True):
+        for gradient, (v, slope) in zip(gradients, self.slopes, strict=True):
             wide = gradient.astype(np.float64)
-            size = max(float(np.linalg.norm(wide)), 1e-30)
-            for _ in range(directions):
-                v = rng.standard_normal(wide.shape)
-                slope = self._slope(place, v)
-                error = abs(float((wide * v).sum()) - slope) / size
-                worst = max(worst, error) if error == error else math.inf
+            error = abs(float((wide * v).sum()) - slope)
+            error /= max(float(np.linalg.norm(wide)), 1e-30)
+            worst = max(worst, error) if error == error else math.inf
         return worst
 
-    def _slope(self, place: int, v: np.ndarray) -> float:
-        """The reference's Σ result² differentiated along v, at one input."""
+    @cached_property
+    def slopes(self) -> list[tuple[np.ndarray, float]]:
+        """A random direction for each differentiated input, and Σ result² along it."""
+        rng = np.random.default_rng(1)
         inputs = [_wide(a.values) for a in self.inputs]
-        step = STEP * max(float(np.abs(inputs[place]).mean()), 1e-6)
-        sums = []
-        for sign in (1.0, -1.0):
-            moved = [*inputs[:place], inputs[place] + sign * step * v, *inputs[place + 1 :]]
-            sums.append(self.reference(moved) ** 2)
-        return float((sums[0] - sums[1]).sum() / (2 * step))
+        found = []
+        for place in self.differentiated():
+            v = rng.standard_normal(inputs[place].shape)
+            step = STEP * max(float(np.abs(inputs[place]).mean()), 1e-6)
+            ends = [
+                self._reference([*inputs[:place], inputs[place] + s * v, *inputs[place + 1 :]]) ** 2
+                for s in (step, -step)
+            ]
+            found.append((v, float((ends[0] - ends[1]).sum() / (2 * step))))
+        return found
 
 
 def make(row: Row, sizes: Sizes | None = None, orders: int | None = None, seed: int = 0) -> Case:
-    """A row's arrays; `orders` is the seed of a random storage order for each input."""
+    """A row's arrays; `orders` is the seed of random storage orders, None for the natural."""
     chosen = dict(row.sizes if sizes is None else sizes)
     inputs = row.inputs(chosen, np.random.default_rng(seed))
     places = [tuple(range(a.values.ndim)) for a in inputs]
     if orders is not None:
         rng = np.random.default_rng(orders)
         places = [tuple(int(axis) for axis in rng.permutation(len(p))) for p in places]
-    return Case(row, chosen, inputs, tuple(places))
+    return Case(row, chosen, inputs, tuple(places), orders)
 
 
 def _stored(values: np.ndarray, order: tuple[int, ...]) -> np.ndarray:

@@ -7,8 +7,6 @@ from benchmarks.offroad.case import make
 from benchmarks.offroad.perturb import perturbed
 from benchmarks.offroad.rows import every_row
 
-import summand as sm
-
 ROWS = every_row()
 
 
@@ -16,13 +14,12 @@ ROWS = every_row()
 def test_row(key):
     row = ROWS[key]
     for case in (make(row, row.tiny), perturbed(row, row.tiny, seed=1)):
-        forward, gradient = (sm.jit(case.function(which)) for which in ("fwd", "grad"))
-        result = forward(*case.arguments()).numpy(*row.result)
+        (result,) = case.runner("fwd").results()
         assert result.dtype == np.float32
         assert case.forward_error(result) < row.tolerance
-        value, gradients = gradient(*case.arguments())
+        value, *gradients = case.runner("grad").results()
         assert float(value) == pytest.approx((result.astype(np.float64) ** 2).sum(), rel=1e-4)
-        assert case.gradient_error(case.natural(gradients), directions=2) < row.tolerance
+        assert case.gradient_error(gradients) < row.tolerance
 
 
 def test_keys_in_order():
