@@ -28,6 +28,7 @@ from summand.dtypes import (
     u32,
     u64,
 )
+from summand.interop.einsum import einsum
 from summand.lang import random
 from summand.lang.array import Array, Dim, Index, dims
 from summand.lang.control import cond, while_loop
@@ -136,6 +137,7 @@ __all__ = [
     "cosh",
     "custom_vjp",
     "dims",
+    "einsum",
     "eq",
     "erf",
     "errors",
