@@ -9,14 +9,14 @@ Shared dims are those along which every unit is tileable and reads the others at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from summand.ir.nodes import Interleave, Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.costs import move_cycles, slot_cycles
-from summand.rewrite.plan import Access, is_control
+from summand.rewrite.plan import Access, Sum, is_control
 from summand.rewrite.stages import local_values
 from summand.rewrite.units import Unit, product
 
@@ -42,6 +42,7 @@ class Group:
     made: set[Var] = field(default_factory=set)
     private: set[Var] = field(default_factory=set)  # made and read here only
     reads: dict[Var, tuple[Access, ...]] = field(default_factory=dict)
+    sums: dict[Var, Sum] = field(default_factory=dict)  # roots that fold shared dims
 
     @staticmethod
     def of(unit: Unit) -> Group:
@@ -68,15 +69,27 @@ def solitary(units: Sequence[Unit]) -> list[Group]:
     return [Group.of(u) for u in units]
 
 
-def join(units: Sequence[Unit], results: frozenset[Var], target: Target) -> list[Group]:
-    """Groups in an order in which each reads only earlier ones."""
-    return _Joining(results, target).run(units)
+FindSum = Callable[[Unit, Group], Sum | None]
+
+
+def join(
+    units: Sequence[Unit],
+    results: frozenset[Var],
+    target: Target,
+    streamed: frozenset[Var] = frozenset(),
+    find_sum: FindSum | None = None,
+) -> list[Group]:
+    """Groups in an order in which each reads only earlier ones. Roots in `streamed` are summed
+    beside what they fold, where `find_sum` still says how."""
+    return _Joining(results, target, streamed, find_sum).run(units)
 
 
 @dataclass(slots=True)
 class _Joining:
     results: frozenset[Var]
     target: Target
+    streamed: frozenset[Var]
+    find_sum: FindSum | None
     groups: dict[int, Group] = field(default_factory=dict)
     owner: dict[int, int] = field(default_factory=dict)  # unit -> group
     maker: dict[Var, int] = field(default_factory=dict)  # value -> unit
@@ -91,12 +104,16 @@ class _Joining:
         for unit in units:
             self._join_producers(unit.number)
         self._join_siblings()
+        if self.find_sum is not None:
+            self._join_sums([u for u in units if u.roots[0] in self.streamed], self.find_sum)
         return [self.groups[k] for k in self._order()]
 
     def _set_up(self, units: Sequence[Unit]) -> None:
         for unit in units:
             n = unit.number
             self.groups[n] = Group.of(unit)
+            if unit.roots[0] in self.streamed:
+                self.groups[n].fixed = True
             self.owner[n] = n
             self.succ[n], self.pred[n] = set(), set()
             self.maker.update(dict.fromkeys(unit.roots, n))
@@ -141,6 +158,20 @@ class _Joining:
                     if self._gain(first, other, var) > 0:
                         self._merge(first, other)
                         break
+
+    def _join_sums(self, units: Sequence[Unit], find_sum: FindSum) -> None:
+        """Sum each of these beside the group that makes most of what it folds."""
+        for unit in units:
+            me = unit.number
+            for p in sorted(self.pred[me], key=lambda p: (-self._bytes(p, me), p)):
+                group = self.groups[p]
+                found = None if self._path_around(p, me) else find_sum(unit, group)
+                if found is not None and not group.fixed:
+                    shared = group.shared
+                    self._merge(me, p)
+                    group.shared = shared
+                    group.sums[unit.roots[0]] = found
+                    break
 
     def _path_around(self, a: int, b: int) -> bool:
         """Whether group `a` reaches `b` through a third one, so that joining them makes a cycle."""

@@ -4,15 +4,17 @@
       ->  cluster, shared dims {i}: [%2 and %3 in one nest; %4], %2 and %3 in scratch
 
 Needs a Program without complex values, random bits, sorts and custom rules. Keeps every result.
-First the values that must have memory are found (`stored.py`), then their computations are
-joined into clusters (`clusters.py`), and last those of each cluster into nests (`stages.py`).
+First the values that must have memory are found (`stored.py`), then their computations are joined
+into clusters (`clusters.py`), reductions over the tiles of these with them (`streams.py`), and
+last those of each cluster into nests (`stages.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from summand.ir.nodes import Constant, Program, Recur, Var
+from summand.ir.nodes import Constant, Eqn, Program, Recur, Var
 from summand.options import Options, Target
 from summand.rewrite.clusters import Group, join, solitary
 from summand.rewrite.flatten_bodies import flatten_bodies
@@ -24,12 +26,14 @@ from summand.rewrite.plan import (
     Item,
     Plan,
     Stage,
+    Sum,
     is_control,
     unique_bodies,
 )
 from summand.rewrite.remat import recomputed
 from summand.rewrite.stages import local_to, stages_of
 from summand.rewrite.stored import choose_stored
+from summand.rewrite.streams import find_streams, sum_of
 from summand.rewrite.units import Unit, unit_of
 
 
@@ -51,11 +55,17 @@ def _fused(program: Program, target: Target, options: Options) -> Plan | None:
     units = _units(graph, program, chosen.all)
     results = frozenset(program.results)
     groups = join(units, results, target) if options.fuse else solitary(units)
+    stored = chosen.all
+    streams = find_streams(graph, groups, stored, results, target)
+    if streams.folds:
+        stored |= streams.stored
+        groups = _streamed(graph, _units(graph, program, stored), results, target, streams.folds)
     if not all(_has_blocks(g) for g in groups):
         return None
-    dropped = recomputed(groups, chosen.soft, chosen.price, target) if options.remat else None
+    soft = chosen.soft - streams.stored
+    dropped = recomputed(groups, soft, chosen.price, target) if options.remat else None
     if dropped:
-        groups = _without(graph, program, groups, chosen.all - dropped)
+        groups = _without(graph, program, groups, stored - dropped)
     return Plan(program, tuple(_items(graph, groups, results, target)))
 
 
@@ -65,6 +75,21 @@ def _has_blocks(group: Group) -> bool:
     shared = {d for d, _ in group.shared}
     sizes = {b.dim: b.size for b in blocks}
     return all(b.dim in shared and group.carries and sizes[b.dim] == b.size for b in blocks)
+
+
+def _streamed(
+    graph: Graph,
+    units: Sequence[Unit],
+    results: frozenset[Var],
+    target: Target,
+    folds: Mapping[Var, Eqn],
+) -> list[Group]:
+    """Groups in which some reductions are summed tile by tile."""
+
+    def find_sum(unit: Unit, group: Group) -> Sum | None:
+        return sum_of(graph, unit, folds[unit.roots[0]], group)
+
+    return join(units, results, target, frozenset(folds), find_sum)
 
 
 def _units(graph: Graph, program: Program, stored: frozenset[Var]) -> list[Unit]:
@@ -85,7 +110,7 @@ def _without(
     for group in groups:
         units = [new[u.eqn] for u in group.units if u.eqn in new]
         if units:
-            out.append(Group(units, group.shared, group.fixed))
+            out.append(Group(units, group.shared, group.fixed, sums=group.sums))
     return out
 
 
@@ -104,12 +129,13 @@ def _items(
         if is_control(group.units[0].eqn):
             yield Control(group.units[0].eqn)
             continue
-        nests = stages_of(group.units)
+        nests = _nests(group)
         private = {
             r for u in group.units for r in u.roots if r not in results and readers.get(r) == {k}
         }
         stages = tuple(
-            _stage(graph, units, local_to(units, group.units, private), target) for units in nests
+            _stage(graph, units, local_to(units, group.units, private), target, group.sums)
+            for units in nests
         )
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
         several = len(stages) > 1 or any(s.body for s in stages)
@@ -120,7 +146,20 @@ def _items(
         yield Cluster(stages, shared, scratch if len(stages) > 1 else frozenset(), blocks)
 
 
-def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target) -> Stage:
+def _nests(group: Group) -> list[list[Unit]]:
+    """The nests of a group; those that sum over its tiles are last."""
+    inside = [u for u in group.units if u.roots[0] not in group.sums]
+    last = [u for u in group.units if u.roots[0] in group.sums]
+    return [*stages_of(inside), *stages_of(last)]
+
+
+def _stage(
+    graph: Graph,
+    units: Sequence[Unit],
+    local: set[Var],
+    target: Target,
+    sums: Mapping[Var, Sum] = MappingProxyType({}),
+) -> Stage:
     made = {r for u in units for r in u.roots}
     roots = tuple(r for u in units for r in u.roots if r not in local)
     eqn = units[0].eqn
@@ -130,7 +169,8 @@ def _stage(graph: Graph, units: Sequence[Unit], local: set[Var], target: Target)
         return Stage(roots, (), reads, folds, eqn, units[0].over)
     folds = tuple(dict.fromkeys(folds))
     if not isinstance(eqn.op, Recur):
-        return Stage(roots, (), reads, folds, local=_ordered(units, local))
+        tiled = tuple(sums[r] for r in roots if r in sums)
+        return Stage(roots, (), reads, folds, local=_ordered(units, local), sums=tiled)
     body = tuple(_body_stages(graph, eqn.op.body, target))
     return Stage(roots, body, reads, folds, None, units[0].over)
 

@@ -73,6 +73,21 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """A reduction that runs tile by tile: `fold` folds the shared dims `dims` of its cluster, and
+    each tile adds its part to what the tiles before it made. It reads the cluster's own values at
+    `at` along them: at the tile's own positions, or in a window that slides over them."""
+
+    fold: Eqn
+    dims: tuple[str, ...]
+    at: tuple[tuple[str, Form], ...] = ()
+
+    def slides(self, dim: str) -> bool:
+        """Whether a shared dim is read in a window, and not position by position."""
+        return all(d != dim or f.as_dim() is None for d, f in self.at)
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One nest (or the nests of one recurrence, scatter or interleave): it stores `roots`.
 
@@ -81,7 +96,7 @@ class Stage:
     nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
     registers, if any (then `folds` has a dim once for each value that reduces it); `over` the dims
     of its recurrence. `local` values are on the way to the roots, in order; no other nest reads
-    them.
+    them. `sums` has one entry for each root of a stage that folds shared dims of its cluster.
     """
 
     roots: tuple[Var, ...]
@@ -91,13 +106,15 @@ class Stage:
     carried: Eqn | None = field(default=None, compare=False)
     over: tuple[str, ...] = field(default=(), compare=False)
     local: tuple[Var, ...] = field(default=(), compare=False)
+    sums: tuple[Sum, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Stages that become one kernel. `shared` are the dims (with sizes) that may be tiled, since
-    all stages have them and read one another in place there. `scratch` names the roots that live
-    only within a tile. `blocks` are shared dims that are folded in parts, and so fix the tile."""
+    all stages have them and read one another in place there; stages with `sums` come last and fold
+    some of them. `scratch` names the roots that live only within a tile. `blocks` are shared dims
+    that are folded in parts, and so fix the tile."""
 
     stages: tuple[Stage, ...]
     shared: tuple[tuple[str, int], ...] = ()
@@ -108,6 +125,11 @@ class Cluster:
     def roots(self) -> tuple[Var, ...]:
         """Everything that the cluster stores."""
         return tuple(v for s in self.stages for v in s.roots)
+
+    @property
+    def summed(self) -> frozenset[str]:
+        """The shared dims that some stages fold, tile by tile."""
+        return frozenset(d for stage in self.stages for s in stage.sums for d in s.dims)
 
 
 @dataclass(frozen=True, slots=True)

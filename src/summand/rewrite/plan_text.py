@@ -45,7 +45,8 @@ def _stage(
     graph: Graph, cluster: Cluster, stage: Stage, stored: frozenset[Var], indent: str
 ) -> Iterator[str]:
     where = [f"{v} (scratch)" if v in cluster.scratch else str(v) for v in stage.roots]
-    yield f"{indent}stage -> {' '.join(where)}"
+    over = " ".join(dict.fromkeys(d for s in stage.sums for d in s.dims))
+    yield f"{indent}stage -> {' '.join(where)}{', summed over tiles of ' if over else ''}{over}"
     seen: set[Var] = set()
     for root in stage.roots:
         eqn = graph.eqn(root)

@@ -52,12 +52,15 @@ def choose_tiles(
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache
         _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, FAR)
-    elif any(_is_panel(a, rank[0]) for s in cluster.stages if s.folds for a in s.reads):
-        _grow_all(tiles, rank, ROWS, sizes, cluster, target)
+    else:
+        panels = [d for d in rank if _shares_panels(cluster, d)]
+        if panels:
+            others = [d for d in rank if d not in panels]
+            _grow_all(tiles, [*panels, *others], ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
-    if _combines_in_place(graph, cluster):
-        tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}
+    exact = set(tiles) if _combines_in_place(graph, cluster) else _kept_by_sums(cluster)
+    tiles = {d: _divisor(sizes[d], t) if d in exact else t for d, t in tiles.items()}
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
 
 
@@ -65,6 +68,11 @@ def _combines_in_place(graph: Graph, cluster: Cluster) -> bool:
     """Whether a task updates global memory more than once, so that no other may share elements."""
     eqns = (graph.eqn(v) for v in cluster.roots if v not in cluster.scratch)
     return any(eqn is not None and isinstance(eqn.op, ReduceAt) for eqn in eqns)
+
+
+def _kept_by_sums(cluster: Cluster) -> set[str]:
+    """Shared dims along which some stage adds to its results, so that tiles may not overlap."""
+    return {d for d, _ in cluster.shared for s in cluster.stages for x in s.sums if d not in x.dims}
 
 
 def _divisor(size: int, most: int) -> int:
@@ -83,6 +91,11 @@ def _points(stage: Stage) -> int:
     """Points of a stage's nest, over all tiles."""
     dims = {x for r in stage.roots for x in r.type.dims} | set(stage.folds)
     return product(n for _, n in dims)
+
+
+def _shares_panels(cluster: Cluster, dim: str) -> bool:
+    """Whether some product reads the same operand for each position along `dim`."""
+    return any(_is_panel(a, dim) for s in cluster.stages if s.folds for a in s.reads)
 
 
 def _is_panel(access: Access, dim: str) -> bool:

@@ -20,6 +20,7 @@ from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
 from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
 from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
+from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
     Chain,
     chain_of,
@@ -102,7 +103,7 @@ def _scheduled(
     for stmt in body:
         match stmt:
             case Nest():
-                out.append(scheduled_nest(stmt, buffers, target, runs))
+                out.append(_scheduled_piece(stmt, buffers, target, runs))
             case Loop() | Let():
                 often = runs * stmt.extent if isinstance(stmt, Loop) else runs
                 inner = _scheduled(stmt.body, buffers, target, often)
@@ -113,6 +114,15 @@ def _scheduled(
             case _:
                 assert_never(stmt)
     return tuple(out)
+
+
+def _scheduled_piece(nest: Nest, buffers: Mapping[str, Buffer], target: Target, runs: int) -> Stmt:
+    narrow = narrowed(nest, target.lanes(32)) if is_plain(nest) else nest
+    if isinstance(narrow, Nest):
+        return scheduled_nest(narrow, buffers, target, runs)
+    assert isinstance(narrow, Loop)
+    inner = _scheduled(narrow.body, buffers, target, runs * narrow.extent)
+    return replace(narrow, body=inner)
 
 
 # ---- kernels of one nest

@@ -59,7 +59,8 @@ class Code(Coordinates):
 
     `carried` names the recurrences whose states travel in registers, with the nest's dim that runs
     their positions. `places` has positions along dims of the nest that are not their own count, and
-    `blocks` where the task's blocks of dims begin that are folded in parts.
+    `blocks` where the task's blocks of dims begin that are folded in parts. `pieces_of` restricts
+    dims of reductions to a tile, and `windows` where values are there: (first position, number).
     """
 
     graph: Graph = field(kw_only=True)
@@ -71,6 +72,8 @@ class Code(Coordinates):
     local: Callable[[str], str] = str  # the kernel's name of a buffer
     places: dict[str, Coord] = field(default_factory=dict)
     blocks: Mapping[str, Form] = field(default_factory=dict)
+    pieces_of: dict[Eqn, dict[str, tuple[Form, int]]] = field(default_factory=dict)
+    windows: dict[Var, dict[str, tuple[Form, int]]] = field(default_factory=dict)
     _memo: dict[Key, Ref] = field(default_factory=dict)
     _parts: dict[tuple[object, ...], tuple[Ref, ...]] = field(default_factory=dict)
 
@@ -160,6 +163,9 @@ class Code(Coordinates):
         if var.type.count == 0:
             return self.const(fill, stored.dtype)
         value: Scalar = float(fill) if stored.dtype.is_float else fill
+        for dim, (start, size) in self.windows.get(var, {}).items():
+            coord = self.linear(at[dim])
+            guards = (*guards, Guard(coord.form - start, size, coord.dynamic))
         ref = self.emit(
             Load(self.local(stored.buffer), self.address(stored, at, guards), stored.dtype, value)
         )
@@ -270,19 +276,26 @@ class Code(Coordinates):
         here = tuple(at[d] for d, _ in var.type.dims)
         parts = self._parts.get((eqn, here, guards))
         if parts is None:
-            parts = self._fold(op, at, guards, dtypes)
+            parts = self._fold(op, at, guards, dtypes, self.pieces_of.get(eqn, {}))
             self._parts[(eqn, here, guards)] = parts
         return parts[which]
 
     def _fold(
-        self, op: Reduce, at: At, guards: tuple[Guard, ...], dtypes: tuple[DType, ...]
+        self,
+        op: Reduce,
+        at: At,
+        guards: tuple[Guard, ...],
+        dtypes: tuple[DType, ...],
+        pieces: Mapping[str, tuple[Form, int]],
     ) -> tuple[Ref, ...]:
         if self.bind is None:
             raise InternalError("lower: a reduction where no nest can run it")
-        sizes = op.args[0].type.sizes
+        sizes = {**op.args[0].type.sizes, **{d: n for d, (_, n) in pieces.items()}}
         dims = {d: self.bind(d, sizes[d]) for d in op.dims if sizes[d] > 1}
         point = {**at, **{d: Coord(ZERO) for d in op.dims}}
         point.update({d: self._along(name) for d, name in dims.items()})
+        for d, (start, _) in pieces.items():
+            point[d] = Coord(point[d].form + start)
         args = tuple(self.value(a, point, guards) for a in op.args)
         if not dims:
             return args

@@ -13,7 +13,21 @@ from dataclasses import replace
 
 from summand.ir.index import Form
 from summand.loops.code import address_dims
-from summand.loops.nodes import Address, Apply, Bound, Carry, Const, Fold, Guard, Instr, Load, Nest
+from summand.loops.nodes import (
+    Address,
+    Apply,
+    Bound,
+    Carry,
+    Const,
+    Fold,
+    Guard,
+    Instr,
+    Load,
+    Loop,
+    Nest,
+    Stmt,
+)
+from summand.schedule.moves import substitute
 
 
 def drop_true_guards(nest: Nest) -> Nest:
@@ -147,6 +161,56 @@ def _bound_of(guard: Guard, fold: Fold, nest: Nest, bounds: Mapping[str, Bound])
         low = _up(rest - (guard.size - 1), -factor)
         return Bound(dim, (low,), ((rest // -factor) + 1,))
     return None
+
+
+# ---- windows that few positions of the fold meet
+
+
+def narrowed(nest: Nest, width: int) -> Stmt:
+    """Where a guard leaves a few positions of a long fold, and which ones depends on a kept dim:
+    a loop over pieces of that dim, each with the positions that any of its points may need.
+
+        nest m=1000 u=500: fold add {u} load s[…] if 0 <= m + u - 511 < 32 else 0
+        ->  loop m_w=16: nest m=64 u=500, bound 448 - 64*m_w <= u < 544 - 64*m_w: the same
+
+    The guards stay, so lanes may run along the dim.
+    """
+    if nest.bounds or nest.ordered:
+        return nest
+    for ref, instr in enumerate(nest.code):
+        if not isinstance(instr, Load) or not instr.at.guards:
+            continue
+        fold = _absorbing_fold(nest, ref)
+        for guard in instr.at.guards if fold is not None else ():
+            found = _bound_of(guard, fold, nest, {}) if fold is not None else None
+            moving = [d for d, n in nest.dims if n > width and guard.form.coefficient(d)]
+            if found is None or fold is None:
+                continue
+            for dim in moving:
+                piece = min(4 * width, nest.extents[dim])
+                reach = guard.size + abs(guard.form.coefficient(dim)) * piece
+                if dim not in fold.dims and 2 * reach < nest.extents[found.dim]:
+                    return _in_pieces(nest, found, dim, piece)
+    return nest
+
+
+def _in_pieces(nest: Nest, bound: Bound, dim: str, piece: int) -> Stmt:
+    extent = nest.extents[dim]
+    outer = f"{dim}_w"
+    start = Form.of(outer) * piece
+
+    def hull(form: Form, sign: int) -> Form:
+        c = form.coefficient(dim)
+        slack = sign * max(0, sign * c * (piece - 1))
+        return form.substitute({dim: start}) + slack
+
+    lo = tuple(hull(f, -1) for f in bound.lo)
+    hi = tuple(hull(f, 1) for f in bound.hi)
+    inner = substitute(nest, {dim: start + dim})
+    dims = tuple((d, piece if d == dim else n) for d, n in nest.dims)
+    last = (Bound(dim, (), (-start + extent,)),) if extent % piece else ()
+    inner = replace(inner, dims=dims, bounds=(Bound(bound.dim, lo, hi), *last))
+    return Loop(outer, -(-extent // piece), (inner,))
 
 
 def _up(form: Form, by: int) -> Form:

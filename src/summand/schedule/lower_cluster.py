@@ -13,15 +13,15 @@ from dataclasses import replace
 from summand.dtypes import DType
 from summand.ir.index import Form
 from summand.ir.nodes import Interleave, ReduceAt, Var
-from summand.loops.nodes import Kernel, Let, Load, Nest, Stmt
+from summand.loops.nodes import Load, Nest, Stmt
 from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Cluster, Graph, Stage, Tile
 from summand.rewrite.units import product
 from summand.schedule.coordinates import Coord, Storage
+from summand.schedule.lower_sums import Launched, NewBuffer, Sums, walks
 from summand.schedule.pack_tile import Packer
 from summand.schedule.task import Memory, NestBuilder, Task
 
-Launched = tuple[Kernel, tuple[str, ...]]
 Order = tuple[str, ...]
 
 
@@ -32,52 +32,39 @@ def lower_cluster(
     orders: Mapping[Var, Order],
     tiles: Sequence[Tile],
     memory: Mapping[str, Memory],
+    new_buffer: NewBuffer,
 ) -> list[Launched]:
     """The kernels of a cluster, each with the buffers that it is launched on."""
     stages = [s for s in cluster.stages if any(v.type.count for v in s.roots)]
     if not stages:
         return []
-    task = Task(graph, dict(storage), memory)
-    cut = [t for t in tiles if t.tile < t.size]
-    for t in cut:
-        _bind(task, t)
+    task = Task(graph, dict(storage), memory, made=frozenset(cluster.roots))
+    walked = walks([t for t in tiles if t.tile < t.size], cluster)
+    for w in walked:
+        w.bind(task)
     for block in cluster.blocks:
-        number = next((Form.of(_grid(t)) for t in cut if t.dim == block.dim), Form())
+        number = next((w.index for w in walked if w.tile.dim == block.dim), Form())
         task.at[block.place], task.inner[block.place] = Coord(number), 1
         task.blocks[block.dim] = number * block.size
     _place_scratch(task, stages, cluster.scratch, orders)
+    sums = Sums(task, {w.tile.dim: w for w in walked}, new_buffer)
+    for stage in stages:
+        if stage.sums:
+            sums.add(stage)
     packer = Packer(task, orders)
     parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
     name = _name(graph, cluster)
     if len(parts) == 1 and _is_apart(graph, cluster):
         return [_alone(task, name, stmt) for stmt in parts[0]]
     body: tuple[Stmt, ...] = tuple(stmt for part in parts for stmt in part)
-    for t in reversed(cut):
-        if t.size % t.tile:
-            origin = Form(((_grid(t), t.tile),))
-            body = (Let(_origin(t), origin, 0, t.size - t.tile, body),)
-    kernel = task.kernel(name, tuple((_grid(t), t.steps) for t in cut), body)
-    return [(kernel, task.kernel_buffers())]
-
-
-def _grid(tile: Tile) -> str:
-    return f"{tile.dim}.t"
-
-
-def _origin(tile: Tile) -> str:
-    return f"{tile.dim}.o"
-
-
-def _bind(task: Task, tile: Tile) -> None:
-    """Bind a tiled dim: its position is the tile's origin plus the position within the tile."""
-    task.outer[_grid(tile)] = tile.steps
-    if tile.size % tile.tile:
-        task.outer[_origin(tile)] = tile.size - tile.tile + 1
-        origin = Form.of(_origin(tile))
-    else:
-        origin = Form(((_grid(tile), tile.tile),))
-    task.inner[tile.dim] = tile.tile
-    task.at[tile.dim] = Coord(origin + Form.of(tile.dim) if tile.tile > 1 else origin)
+    for w in reversed([w for w in walked if w.steps > 1]):
+        body = w.around(body)
+    body = (*sums.start, *body)
+    for w in reversed([w for w in walked if w.steps == 1]):
+        body = w.around(body)
+    grid = tuple((f"{w.tile.dim}.t", w.parts) for w in walked if w.parts > 1 or w.steps == 1)
+    kernel = task.kernel(name, grid, body)
+    return [(kernel, task.kernel_buffers()), *sums.folds()]
 
 
 def _place_scratch(

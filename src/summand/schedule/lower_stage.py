@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeGuard
 
 from summand.dtypes import accumulator
+from summand.ir.index import Form
 from summand.ir.nodes import (
     SCALAR_OP,
     Interleave,
@@ -18,9 +19,9 @@ from summand.ir.nodes import (
     Var,
     identity_of,
 )
-from summand.loops.nodes import Address, Apply, Load, Ref, Stmt
+from summand.loops.nodes import Address, Apply, Bound, Load, Ref, Stmt
 from summand.rewrite.partial_folds import block_of
-from summand.rewrite.plan import Stage
+from summand.rewrite.plan import Stage, Sum
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import scalar_code
 from summand.schedule.lower_recur import lower_recur
@@ -44,6 +45,8 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
 
 def plain_nest(task: Task, stage: Stage) -> Stmt:
     """One nest that evaluates the roots and stores them; dims are split where that helps."""
+    if stage.sums:
+        return _evaluate(task, stage, {}).finish()
     builder = _evaluate(task, stage, {})
     own = {d: n for d, n in builder.dims.items() if d not in task.at}
     splits = splits_of(builder.code.wanted, own)
@@ -65,18 +68,55 @@ def _evaluate(
     for var in (*stage.local, *blocks):
         for dim, size in var.type.dims:
             sizes.setdefault(dim, size)
+    if stage.sums:
+        task = task.without(d for s in stage.sums for d in s.dims)
     builder = NestBuilder.over(task, sizes, roots, splits=splits)
+    for found in stage.sums:
+        _within_tile(builder, stage, found)
     _share_reductions(builder, (*roots, *stage.local), sizes)
     for var in stage.local:
         builder.code.value(var, builder.point(var.type.dims))
     for root in roots:
         at = builder.point(root.type.dims)
-        builder.store(task.storage[root], at, builder.code.value(root, at))
+        value = builder.code.value(root, at)
+        builder.store(task.storage[root], at, value, task.combines.get(root))
+    for found in stage.sums:
+        _bound_tile(builder, found)
     return builder
 
 
 def _in_blocks(op: Op) -> TypeGuard[ReduceAt]:
     return block_of(op) is not None
+
+
+def _tile_dims(task: Task, found: Sum) -> dict[str, str]:
+    """Tiled dims that a sum folds position by position, with the names that it folds them by."""
+    return {
+        d: name.removesuffix("'")
+        for d, form in found.at
+        if d in task.origin and (name := form.as_dim()) is not None
+    }
+
+
+def _within_tile(builder: NestBuilder, stage: Stage, found: Sum) -> None:
+    """Restrict a sum to the tile: the dims that it folds, or what it reads in a window."""
+    task, code = builder.task, builder.code
+    plain = _tile_dims(task, found)
+    code.pieces_of[found.fold] = {name: (task.origin[d], task.tile[d]) for d, name in plain.items()}
+    for access in stage.reads:
+        if access.var not in task.made:
+            continue
+        slid = {d: (task.first[d], task.tile[d]) for d, _ in found.at if d in task.origin}
+        code.windows[access.var] = {d: x for d, x in slid.items() if d not in plain}
+
+
+def _bound_tile(builder: NestBuilder, found: Sum) -> None:
+    """Leave out the positions that a tile moved back has in common with the one before."""
+    for dim, name in _tile_dims(builder.task, found).items():
+        repeated = builder.task.first[dim] - builder.task.origin[dim]
+        if repeated != Form() and builder.task.tile[dim] > 1:
+            bound = Bound(builder.name_of(name, builder.task.tile[dim]), (repeated,))
+            builder.bounds = tuple(dict.fromkeys((*builder.bounds, bound)))
 
 
 def _share_reductions(

@@ -3,11 +3,13 @@
     nest t u d: S[u, t] += Q[t, d] · K[u, d]   ->   nest t d: QT[d, t] = Q[t, d]
                                                     nest t u d: S[u, t] += QT[d, t] · K[u, d]
 
-Only where each element is read several times, and the copy fits in the cache beside the tile.
+Only where each element is read several times, all of them in one way, and the copy fits in the
+cache beside the tile.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -40,11 +42,12 @@ class Packer:
             return lower_stage(self.task, stage)
         nest = nest_of(stage, self.task.inner)
         lanes = best_lanes(nest, self.orders)
+        reads = Counter(walk.var for walk in nest.walks)
         before: list[Stmt] = []
         after: list[Stmt] = []
         instead: dict[Var, Storage] = {}
         for walk in nest.walks:
-            if not self._pays(nest, walk, lanes, stage.carried is not None):
+            if reads[walk.var] > 1 or not self._pays(nest, walk, lanes, stage.carried is not None):
                 continue
             if any(w.var is walk.var and w.moves != walk.moves for w in nest.walks):
                 continue  # a copy of the tile would not have what the other read wants

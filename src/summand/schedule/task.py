@@ -35,7 +35,9 @@ class Task:
 
     `storage` maps stored values to memory, named as in the program. `outer` has the
     extents of the dims bound outside of the nests, `at` the positions along tiled dims, `inner`
-    their extents within a tile, `blocks` where the blocks of dims begin that tasks fold in parts.
+    their extents within a tile, `origin` where the tile lies, and `first` the first position that
+    it has of its own: a tile that was moved back repeats some of the one before. `blocks` has where
+    the blocks of dims begin that tasks fold in parts.
     """
 
     graph: Graph
@@ -45,6 +47,11 @@ class Task:
     at: dict[str, Coord] = field(default_factory=dict)
     inner: dict[str, int] = field(default_factory=dict)
     blocks: dict[str, Form] = field(default_factory=dict)
+    origin: dict[str, Form] = field(default_factory=dict)
+    first: dict[str, Form] = field(default_factory=dict)
+    tile: dict[str, int] = field(default_factory=dict)
+    made: frozenset[Var] = frozenset()  # what the kernel computes
+    combines: dict[Var, str] = field(default_factory=dict)  # how tiles add to a value
     positions: dict[str, Coord] = field(default_factory=dict)
     earlier: dict[Var, Storage] = field(default_factory=dict)  # what a body's `reads` read
     globals: dict[str, Buffer] = field(default_factory=dict)
@@ -76,6 +83,15 @@ class Task:
                 )
                 base = base - origin * stride
         return replace(storage, base=base)
+
+    def without(self, dims: Iterable[str]) -> Task:
+        """The same task where some tiled dims are not bound: their names mean dims of full size."""
+        away = frozenset(dims)
+        return replace(
+            self,
+            at={d: c for d, c in self.at.items() if d not in away},
+            inner={d: n for d, n in self.inner.items() if d not in away},
+        )
 
     def kernel(self, name: str, grid: tuple[tuple[str, int], ...], body: Iterable[Stmt]) -> Kernel:
         """The finished kernel."""
@@ -141,6 +157,10 @@ class NestBuilder:
             self._reduced[(dim, size)] = name
             self.add(name, size)
         return name
+
+    def name_of(self, dim: str, size: int) -> str:
+        """The nest's dim that a reduced one was bound to."""
+        return self._reduced[(dim, size)]
 
     def reuse(self, dim: str, size: int, name: str) -> None:
         """Let reductions over `dim` run over the dim `name` that the nest has already."""

@@ -54,6 +54,13 @@ class Unfinished:
         self.kinds[name] = (kind, number)
         return name
 
+    def temporary(self, dtype: DType, size: int) -> str:
+        """A buffer in the arena that no value of the program has."""
+        name = f"t{len(self.memory)}"
+        self.memory[name] = Memory(dtype, size)
+        self.kinds[name] = ("arena", 0)
+        return name
+
     def constant(self, name: str, dtype: DType, data: bytes) -> str:
         """A buffer of known contents."""
         self.memory[name] = Memory(dtype, len(data) // dtype.bytes, data)

@@ -161,7 +161,13 @@ class Unit:
         every = frozenset(self.orders)
         tiles = choose_tiles(graph, cluster, every, self.orders, self.module.target)
         launched = lower_cluster(
-            graph, cluster, self.storage, self.orders, tiles, self.module.memory
+            graph,
+            cluster,
+            self.storage,
+            self.orders,
+            tiles,
+            self.module.memory,
+            self.module.temporary,
         )
         note = _note(graph, cluster)
         steps: list[Step] = []
