@@ -20,6 +20,7 @@ from summand.runtime.executable import Executable
 
 from .row import Input, Pass, Row, Sizes, Work
 
+PIECE = 1 << 20
 STEP = 1e-6  # of a central difference, relative to the size of the input
 
 
@@ -143,9 +144,7 @@ class Case:
         """The largest |⟨gradient, v⟩ − difference along v| / ‖gradient‖, over the inputs."""
         worst = 0.0
         for gradient, (v, slope) in zip(gradients, self.slopes, strict=True):
-            wide = gradient.astype(np.float64)
-            error = abs(float((wide * v).sum()) - slope)
-            error /= max(float(np.linalg.norm(wide)), 1e-30)
+            error = abs(_dot(gradient, v) - slope) / max(_dot(gradient, gradient) ** 0.5, 1e-30)
             worst = max(worst, error) if error == error else math.inf
         return worst
 
@@ -153,17 +152,24 @@ class Case:
     def slopes(self) -> list[tuple[np.ndarray, float]]:
         """A random direction for each differentiated input, and Σ result² along it."""
         rng = np.random.default_rng(1)
-        inputs = [_wide(a.values) for a in self.inputs]
         found = []
         for place in self.differentiated():
-            v = rng.standard_normal(inputs[place].shape)
-            step = STEP * max(float(np.abs(inputs[place]).mean()), 1e-6)
-            ends = [
-                self._reference([*inputs[:place], inputs[place] + s * v, *inputs[place + 1 :]]) ** 2
-                for s in (step, -step)
-            ]
-            found.append((v, float((ends[0] - ends[1]).sum() / (2 * step))))
+            own = self.inputs[place].values
+            v = rng.standard_normal(own.shape, dtype=np.float32)
+            step = STEP * max(float(np.abs(own).mean()), 1e-6)
+            ends = [self._reference_moved(place, s * v.astype(np.float64)) for s in (step, -step)]
+            found.append((v, float((ends[0] ** 2 - ends[1] ** 2).sum() / (2 * step))))
         return found
+
+    def _reference_moved(self, place: int, by: np.ndarray) -> np.ndarray:
+        by += self.inputs[place].values
+        inputs = [by if i == place else _wide(a.values) for i, a in enumerate(self.inputs)]
+        return self._reference(inputs)
+
+    def forget(self) -> None:
+        """Drop the reference's values, which may be large."""
+        for name in ("expected", "slopes"):
+            self.__dict__.pop(name, None)
 
 
 def make(row: Row, sizes: Sizes | None = None, orders: int | None = None, seed: int = 0) -> Case:
@@ -179,6 +185,16 @@ def make(row: Row, sizes: Sizes | None = None, orders: int | None = None, seed: 
 
 def _stored(values: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(order)).transpose(np.argsort(order))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """⟨a, b⟩ in float64, without a copy of either as large as they are."""
+    flat = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    pieces = (flat[0][at : at + PIECE].astype(np.float64) for at in range(0, a.size, PIECE))
+    return sum(
+        float(piece @ flat[1][at : at + PIECE].astype(np.float64))
+        for at, piece in zip(range(0, a.size, PIECE), pieces)
+    )
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
