@@ -2,7 +2,8 @@
 
 x = n·ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 = r + r²·q(r), q a minimax polynomial. 2^n is one
 `scalef` where AVX-512 has it, else two multiplications by powers of two, so that denormal results
-and overflow come out right. tanh of f32 is a rational function of its own.
+and overflow come out right. tanh of f32 is a rational function of its own. Where one register holds
+a table of 16 powers (f32 on AVX-512), exp takes n in sixteenths and a shorter polynomial.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from summand.codegen.cpu.arith import Arith
-from summand.codegen.cpu.text import Value
+from summand.codegen.cpu.text import Value, listed
+from summand.dtypes import f64
 
 LOG2_E = 1.4426950408889634
 
@@ -64,6 +66,8 @@ _F64 = _Table(
 )
 
 
+_SHORT = (1.0, 0.50001662, 0.16666849)  # (e^r - 1) / r for |r| <= ln 2 / 32
+
 _SINH_F32 = (
     0.16666666488881107,
     0.008333350588943028,
@@ -96,10 +100,32 @@ def reduce(a: Arith, x: Value) -> tuple[Value, Value]:
 def exp(a: Arith, x: Value) -> Value:
     """e^x; 0 for -inf, inf for what is too large."""
     t = _table(a)
-    n, r = reduce(a, a.clamp(x, t.least, t.greatest))
+    x = a.clamp(x, t.least, t.greatest)
+    if a.dtype is not f64 and a.bits * a.lanes == 512 and _scalef(a):
+        return _exp_by_table(a, x)
+    n, r = reduce(a, x)
     q = a.poly(r, t.q)
     p = a.fma(a.fma(q, r, a.c(1.0)), r, a.c(1.0))
     return scale(a, p, n)
+
+
+def _exp_by_table(a: Arith, x: Value) -> Value:
+    """e^x = 2^⌊n⌋ · 2^(n - ⌊n⌋) · e^r, with n in sixteenths and |r| <= ln 2 / 32.
+
+    Adding 1.5·2^19 leaves 16·n in the last bits of a float: its last four select the power, and
+    `scalef` takes the floor itself.
+    """
+    t = _table(a)
+    magic = a.c(1.5 * 2.0**19)
+    shifted = a.fma(x, a.c(LOG2_E), magic)
+    name = f"llvm.x86.avx512.permvar.sf.{32 * a.lanes}"
+    powers = listed([2.0 ** (k / 16) for k in range(16)], "float")
+    power = a.fn.call(name, a.type, [powers, a.to_bits(shifted)])
+    power = Value(power.name, power.type, a.dtype)
+    n = a.sub(shifted, magic)
+    r = a.fma(n, a.c(-t.low), a.fma(n, a.c(-t.high), x))
+    less_one = a.mul(a.poly(r, _SHORT), r)  # e^r - 1
+    return scale(a, a.fma(power, less_one, power), n)
 
 
 def exp_of_sum(a: Arith, x: Value, rest: Value) -> Value:
