@@ -10,7 +10,7 @@ from summand.ir.index import parse
 from summand.loops.nodes import Let, Loop
 from summand.schedule.accesses import analyse
 from summand.schedule.ahead import coarsen
-from summand.schedule.block import block_reduction, blockable_fold
+from summand.schedule.block import block_reduction, blockable_folds
 from summand.schedule.grid import Unit, spread, task_goal
 from summand.schedule.guards import drop_true_guards, guards_to_bounds
 from summand.schedule.moves import (
@@ -179,9 +179,9 @@ def test_block_reduction(size):
     kernel = cases.matmul(12, 20, 24)
     tiled = tile(chain(kernel), "n", size)
     facts = analyse(chain(kernel).nest)
-    fold = blockable_fold(facts)
-    assert fold == 3
-    blocked = block_reduction(tiled, facts, fold, "k", 4, ["n"])
+    folds = blockable_folds(facts)
+    assert folds == (3,)
+    blocked = block_reduction(tiled, facts, folds, "k", 4, ["n"])
     expect_same(kernel, [blocked.kernel_of()])
 
 

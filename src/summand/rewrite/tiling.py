@@ -19,7 +19,7 @@ from summand.rewrite.units import product
 
 Order = tuple[str, ...]
 LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
-POINTS = 8192  # points of the smallest large nest; below, entry and latency show
+POINTS = 1024  # points of the smallest large nest; below, entry and latency show
 PANEL = 2048  # elements of an operand that several rows had better read together
 FAR = 1 << 40  # room without limit
 STEP_ROWS = 16  # rows of a recurrence that is a loop around products

@@ -31,6 +31,7 @@ from summand.runtime.pool import Call, Pool, Words, default
 LARGE = 1 << 30  # bytes; what needs more looks at the system's free memory before each run
 SMALL = 4096  # bytes; results below this need no alignment, and NumPy allocates them fastest
 STRIDE = 4096  # bytes; scratch of different threads lies on different pages
+SKEW = 2112  # bytes from a page to the scratch: stores there would delay loads at equal offsets
 
 _pointer = ctypes.c_size_t.from_address  # see `memory.address_of`; a call of it would cost more
 
@@ -85,6 +86,7 @@ class Executable:
         self._visible = tuple(i for i in range(len(self._results)) if i not in hidden)
         self._stride = -(-artifact.scratch // STRIDE) * STRIDE
         self._arena = -(-artifact.arena // STRIDE) * STRIDE
+        self._arena += SKEW if artifact.scratch else 0
         self._constants = [self._constant(data) for _, data in artifact.constants]
         self._idle: list[Call] = []  # calls that no thread is using
         self._needs = self.temporary_bytes

@@ -3,7 +3,7 @@
     grid i.t=2048                       grid i.tg=32
       nest … a[8192*i.t + …]      ->      loop i.t=64
       nest … a[8192*i.t + …]                nest … a[524288*i.tg + 8192*i.t + …]
-                                            nest …   the same, prefetch a 8192 ahead
+                                            nest …   the same, prefetch a 16384 ahead
 
 A kernel of several nests alternates between memory and arithmetic; with the next tile on its way
 while this one is computed, its time is the greater of the two and no longer their sum. Tasks are
@@ -26,6 +26,7 @@ from summand.schedule.moves import nests_of, substitute
 TASKS = 32  # tasks that remain
 AHEAD = 24  # vectors between asking for a line of a copied slab and reading it
 LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than waiting
+FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it
 
 
 def substitute_body(body: tuple[Stmt, ...], values: Mapping[str, Form]) -> tuple[Stmt, ...]:
@@ -89,7 +90,7 @@ def _bound_dims(body: tuple[Stmt, ...]) -> set[str]:
 
 
 def fetch_ahead(kernel: Kernel, dim: str, target: Target) -> Kernel:
-    """In the last nest that reads an operand of the tile, prefetch the same of the next tile."""
+    """In the last nest that reads an operand of the tile, prefetch the same of a later tile."""
     last: dict[str, int] = {}
     nests = nests_of(kernel.body)
     for number, nest in enumerate(nests):
@@ -126,8 +127,9 @@ def _ahead(kernel: Kernel, nest: Nest, dim: str, target: Target) -> dict[str, in
         if load.buffer in bits and distance and _once(load, facts.extents):
             size = math.prod(facts.extents.values()) * load.bits // 8
             if size >= LEAST_BYTES and load.buffer not in out:
-                out[load.buffer] = distance
-                total += size
+                tiles = -(-FAR_BYTES // size)
+                out[load.buffer] = distance * tiles
+                total += size * tiles
     return out if total <= target.l2 // 2 else {}
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
 from summand.ir.index import Form
@@ -24,26 +24,27 @@ from summand.schedule.code import CodeCopy
 from summand.schedule.moves import Chain, substitute
 
 
-def blockable_fold(facts: Facts) -> Ref | None:
-    """The fold whose partial results can wait in memory, or None where there is not just one."""
-    looped = [
+def blockable_folds(facts: Facts) -> tuple[Ref, ...]:
+    """The folds whose partial results can wait in memory; none where some cannot."""
+    looped = tuple(
         r
         for r, i in enumerate(facts.nest.code)
         if isinstance(i, Fold) and not frozenset(i.dims) <= facts.nested
-    ]
-    if len(looped) != 1 or facts.ordered or facts.nest.bounds:
-        return None
-    fold = facts.nest.code[looped[0]]
-    assert isinstance(fold, Fold)
-    if (
-        fold.combine.fn is None
-        or not fold.combine.commutative
-        or facts.deps[looped[0]] & facts.reduced
-    ):
-        return None
+    )
+    if facts.ordered or facts.nest.bounds:
+        return ()
     if any((s.dims | facts.deps[s.ref]) & facts.reduced for s in facts.stores):
-        return None
-    return looped[0]
+        return ()
+    return looped if all(_may_wait(facts, r) for r in looped) else ()
+
+
+def _may_wait(facts: Facts, ref: Ref) -> bool:
+    """Whether a fold may be continued from its partial result, over all reduced dims alike."""
+    fold = facts.nest.code[ref]
+    assert isinstance(fold, Fold)
+    plain = fold.combine.fn is not None and fold.combine.commutative
+    whole = frozenset(fold.dims) == facts.reduced - facts.nested
+    return plain and whole and not facts.deps[ref] & facts.reduced
 
 
 def block_count(extent: int, wanted: int) -> int:
@@ -54,55 +55,77 @@ def block_count(extent: int, wanted: int) -> int:
     return 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Where the partial results of a fold wait."""
+
+    ref: Ref
+    fold: Fold
+    buffer: Buffer
+    form: Form
+
+
 def block_reduction(
-    chain: Chain, facts: Facts, fold_ref: Ref, dim: str, count: int, inner: Sequence[str]
+    chain: Chain, facts: Facts, refs: Sequence[Ref], dim: str, count: int, inner: Sequence[str]
 ) -> Chain:
-    """Cut the folded `dim` into `count` blocks; the dims `inner` are innermost in the sums."""
-    fold = facts.nest.code[fold_ref]
+    """Cut `dim` of some folds into `count` blocks; the dims `inner` are innermost in the sums."""
     extents = chain.nest.extents
-    if not isinstance(fold, Fold) or fold.combine.fn is None or extents[dim] % count:
+    if extents[dim] % count:
         raise InternalError(f"schedule: cannot cut {dim}={extents[dim]} into {count} blocks")
     outer = chain.fresh(f"{dim}_o")
     size = extents[dim] // count
-    kept = [d for d, _ in chain.nest.dims if d in facts.deps[fold_ref] and d not in inner]
-    loops = [(v.dim, v.extent) for v in chain.levels if isinstance(v, Loop)]
-    order = loops + [(d, extents[d]) for d in (*kept, *inner)]
-    form, total = Form(), 1
-    for d, n in reversed(order):
-        form, total = form + Form.of(d) * total, total * n
-    sums = Buffer(f"sums{len(chain.kernel.scratch)}", fold.dtype, total, "scratch")
-    kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, sums))
-    main = _summing(chain.nest, fold_ref, sums, form)
+    held: list[_Sums] = []
+    for ref in refs:
+        held.append(_sums(chain, facts, ref, inner, len(chain.kernel.scratch) + len(held)))
+    scratch = (*chain.kernel.scratch, *(s.buffer for s in held))
+    kernel = replace(chain.kernel, scratch=scratch)
+    main = _summing(chain.nest, held)
     main = replace(main, dims=tuple((d, size if d == dim else n) for d, n in main.dims))
     main = substitute(main, {dim: Form.of(outer) * size + dim})
-    last = Chain(kernel, chain.levels, _finishing(chain.nest, fold_ref, sums, form, facts))
-    zero = Nest(
-        (("z", total),),
-        (Const(fold.combine.identity[0], fold.dtype),),
-        (Store(sums.name, Address(Form.of("z")), 0),),
-    )
+    last = Chain(kernel, chain.levels, _finishing(chain.nest, held, facts))
     return replace(
         chain,
         kernel=kernel,
         nest=main,
         outer=(Loop(outer, count, ()),),
-        start=(zero,),
+        start=tuple(_starting(s) for s in held),
         finish=last.kernel_of().body,
     )
 
 
-def _summing(nest: Nest, fold_ref: Ref, sums: Buffer, form: Form) -> Nest:
-    copy = CodeCopy(nest.code)
-    value = copy.value(fold_ref)
-    fold = nest.code[fold_ref]
+def _sums(chain: Chain, facts: Facts, ref: Ref, inner: Sequence[str], number: int) -> _Sums:
+    """A buffer with a place for each point of the tile loops and of the dims that a fold keeps."""
+    fold = facts.nest.code[ref]
     assert isinstance(fold, Fold)
-    stores = (Store(sums.name, Address(form), value, fold.combine.fn),)
+    extents = chain.nest.extents
+    own = [d for d, _ in chain.nest.dims if d in facts.deps[ref]]
+    kept = [d for d in own if d not in inner]
+    loops = [(v.dim, v.extent) for v in chain.levels if isinstance(v, Loop)]
+    order = loops + [(d, extents[d]) for d in (*kept, *(d for d in inner if d in own))]
+    form, total = Form(), 1
+    for d, n in reversed(order):
+        form, total = form + Form.of(d) * total, total * n
+    return _Sums(ref, fold, Buffer(f"sums{number}", fold.dtype, total, "scratch"), form)
+
+
+def _starting(sums: _Sums) -> Nest:
+    zero = Const(sums.fold.combine.identity[0], sums.fold.dtype)
+    store = Store(sums.buffer.name, Address(Form.of("z")), 0)
+    return Nest((("z", sums.buffer.size),), (zero,), (store,))
+
+
+def _summing(nest: Nest, held: Sequence[_Sums]) -> Nest:
+    copy = CodeCopy(nest.code)
+    stores = tuple(
+        Store(s.buffer.name, Address(s.form), copy.value(s.ref), s.fold.combine.fn) for s in held
+    )
     return Nest(nest.dims, tuple(copy.code), stores)
 
 
-def _finishing(nest: Nest, fold_ref: Ref, sums: Buffer, form: Form, facts: Facts) -> Nest:
+def _finishing(nest: Nest, held: Sequence[_Sums], facts: Facts) -> Nest:
     copy = CodeCopy(nest.code)
-    copy.known[fold_ref] = copy.add(Load(sums.name, Address(form), sums.dtype))
+    for s in held:
+        copy.known[s.ref] = copy.add(Load(s.buffer.name, Address(s.form), s.fold.dtype))
     stores = tuple(
         replace(s, at=copy.address(s.at), value=copy.value(s.value)) for s in nest.stores
     )

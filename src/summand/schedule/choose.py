@@ -18,7 +18,7 @@ from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Ref, Schedule, 
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
-from summand.schedule.block import block_count, block_reduction, blockable_fold, blocks_wanted
+from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
 from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
@@ -193,7 +193,7 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     Column by column it would touch a page for each vector; so it is walked in blocks of rows.
     """
     lanes = {p.dim for p in choice.lanes}
-    if is_map(facts, choice) or lanes & facts.reduced or blockable_fold(facts) is None:
+    if is_map(facts, choice) or lanes & facts.reduced or not blockable_folds(facts):
         return False
     for load in facts.loads:
         points = math.prod(facts.extents.values())
@@ -293,8 +293,8 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
 def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
     """Cut the reduction into blocks where the panels that it walks overflow the cache."""
     lanes = {p.dim for p in choice.lanes}
-    fold = blockable_fold(facts)
-    if is_map(facts, choice) or lanes & facts.reduced or fold is None:
+    folds = blockable_folds(facts)
+    if is_map(facts, choice) or lanes & facts.reduced or not folds:
         return chain
     walked = 0.0
     for load in facts.loads:
@@ -314,7 +314,7 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     if count == 1:
         return chain
     inner = [p.dim for p in choice.lanes]
-    chain = block_reduction(chain, facts, fold, order[0], count, inner)
+    chain = block_reduction(chain, facts, folds, order[0], count, inner)
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     return replace(
         chain,
