@@ -169,3 +169,24 @@ def _layout(r, dims, extents):
         form = form + Form.of(d) * size
         size *= extents[d]
     return str(form), size
+
+
+def weighted_sums(rows, columns):
+    """A bias gradient and a scale gradient: two sums over the same rows."""
+    form, size = f"{columns}*i + j", rows * columns
+    code = (
+        load("g", form),
+        load("x", form),
+        Apply("mul", (0, 1), f32),
+        Fold(Combine("add", (0.0,)), ("i",), (2,), f32),
+        Fold(Combine("add", (0.0,)), ("i",), (0,), f32),
+    )
+    stores = (Store("scale", Address(parse("j")), 3), Store("bias", Address(parse("j")), 4))
+    params = (
+        Buffer("g", f32, size),
+        Buffer("x", f32, size),
+        Buffer("scale", f32, columns),
+        Buffer("bias", f32, columns),
+    )
+    nest = Nest((("j", columns), ("i", rows)), code, stores)
+    return Kernel("weighted_sums", params, (), (), (nest,))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from summand.schedule import grid, pack
+from summand.schedule import choose, grid, pack
 from summand.schedule.choose import schedule_kernel
 from summand.schedule.moves import nests_of
 from tests.schedule import cases
@@ -106,3 +106,12 @@ def test_windows_of_a_short_reduction_are_read_once():
 @pytest.mark.parametrize("seed", range(30))
 def test_random_contractions_with_small_caches(seed, monkeypatch):
     check_schedule(cases.random_contraction(seed), small_caches(monkeypatch, 1 << 11))
+
+
+@pytest.mark.parametrize("rows", [512, 4099])
+def test_two_sums_over_the_same_rows_share_blocks(rows, monkeypatch):
+    monkeypatch.setattr(choose, "ROW_BYTES", 256)
+    target = small_caches(monkeypatch, 1 << 12)
+    scheduled = check_schedule(cases.weighted_sums(rows, 96), target)
+    scratch = [b.name for k in scheduled.kernels for b in k.scratch]
+    assert [n for n in scratch if n.startswith("sums")][:2] == ["sums0", "sums1"]
