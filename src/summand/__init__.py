@@ -35,6 +35,7 @@ from summand.lang.control import cond, while_loop
 from summand.lang.create import (
     array,
     eq,
+    from_dlpack,
     full,
     full_like,
     linspace,
@@ -148,6 +149,7 @@ __all__ = [
     "f32",
     "f64",
     "floor",
+    "from_dlpack",
     "full",
     "full_like",
     "gelu",

@@ -24,6 +24,7 @@ from summand.errors import ArgumentError
 from summand.ir import interp
 from summand.ir.named import Named
 from summand.ir.nodes import Program, Type
+from summand.ir.strided import Flat, flat, read_in_place, views
 from summand.lang import trace
 from summand.lang.array import Array
 from summand.lang.describe import message, source_row
@@ -65,8 +66,10 @@ def run_program(
     """Run a canonical program, compiled or interpreted."""
     if _interpreting.get():
         return _interpreted(program, args)
-    executable = compiler.compile(program, tuple(a.order for a in args), tuple(orders))
-    results = executable.run([a.array for a in args])
+    lying = [flat(a.array) for a in args]
+    program, taken = read_in_place(program, [a.order for a in args], lying)
+    executable = compiler.compile(program, taken, orders)
+    results = executable.run(views([a.array for a in args], lying))
     return [Buffer(x, o) for x, o in zip(results, result_orders(executable, len(results)))]
 
 
@@ -105,6 +108,7 @@ class Ready:
 
     executable: Executable
     captured: tuple[np.ndarray, ...]
+    lying: tuple[Flat | None, ...] | None  # where arrays have gaps: how; the captured ones included
     results: tuple[tuple[Type, bool, Order, int], ...]  # type, weak, order in memory, tag
     plain: bool  # every leaf of the result is the program's result of the same number
 
@@ -140,8 +144,11 @@ class Jit(Generic[P, R]):
         elif not entry.traced.results:
             made = []
         else:
-            ready = entry.ready or _compiled(entry)
-            arrays = ready.executable.run([b.array for b in call.buffers] + [*ready.captured])
+            ready = entry.ready or _compiled(entry, call)
+            arrays = [b.array for b in call.buffers] + [*ready.captured]
+            if ready.lying:
+                arrays = views(arrays, ready.lying)
+            arrays = ready.executable.run(arrays)
             loc = here()
             made = [
                 Array(result_leaf(array, order, type_, weak, loc, tag))
@@ -177,7 +184,7 @@ class Jit(Generic[P, R]):
 
     def _executable(self, call: Call) -> Executable:
         entry = self._entry(call)
-        return (entry.ready or _compiled(entry)).executable
+        return (entry.ready or _compiled(entry, call)).executable
 
     def request(
         self, *args: P.args, **kwargs: P.kwargs
@@ -206,10 +213,12 @@ def _any_order(traced: Traced) -> tuple[None, ...]:
     return (None,) * len(traced.results)
 
 
-def _compiled(entry: Entry) -> Ready:
+def _compiled(entry: Entry, call: Call) -> Ready:
     traced = entry.traced
+    lying = tuple(flat(b.array) for b in (*call.buffers, *traced.captured))
     with _uncollected():
-        executable = compiler.compile(traced.program, traced.orders, _any_order(traced))
+        program, taken = read_in_place(traced.program, traced.orders, lying)
+        executable = compiler.compile(program, taken, _any_order(traced))
     results = []
     orders = result_orders(executable, len(traced.results))
     for (type_, weak), order in zip(traced.results, orders, strict=True):
@@ -217,7 +226,7 @@ def _compiled(entry: Entry) -> Ready:
         results.append((type_, weak, own, tag_of(type_, own)))
     plain = [o.number for o in traced.outs if o.kind == "result"] == list(range(len(traced.outs)))
     captured = tuple(b.array for b in traced.captured)
-    entry.ready = Ready(executable, captured, tuple(results), plain)
+    entry.ready = Ready(executable, captured, lying if any(lying) else None, tuple(results), plain)
     return entry.ready
 
 

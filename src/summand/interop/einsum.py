@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 import opt_einsum
-from numpy.lib.stride_tricks import as_strided
 from opt_einsum.backends import dispatch as _dispatch
 
 from summand import compiler, dtypes
@@ -25,6 +24,7 @@ from summand.dtypes import DType
 from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.nodes import ANY, SUM, Program, Type, Var
+from summand.ir.strided import Flat, flat, in_memory, view
 from summand.runtime.executable import Executable
 
 Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
@@ -52,11 +52,10 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """An operand as a dense array: of these axes, or flat from its least address on."""
+    """An operand as a dense array: of these axes, or flat."""
 
-    axes: tuple[int, ...] | None
-    length: int  # elements from the least address to the greatest
-    start: int  # bytes from the least address to the first element
+    axes: tuple[int, ...]
+    flat: Flat | None
     converted: (
         np.dtype | None
     )  # what to make a row-major copy in: types and bytes that are not ours
@@ -158,7 +157,7 @@ def _form(
     if view or any(_element_type(t) is None for t in (computed, *(a.dtype for a in arrays))):
         return None
     terms = [_dims(term) for term in inputs.split(",")]
-    return _compiled(terms, _dims(output), arrays, computed, _memory_axes(like))
+    return _compiled(terms, _dims(output), arrays, computed, in_memory(like))
 
 
 def _alike(
@@ -199,16 +198,11 @@ def _alike(
 
 def _zeros(like: np.ndarray, small: dict[int, int]) -> np.ndarray:
     """Zeros with other sizes, but in the same order in memory, and as writable."""
-    axes = _memory_axes(like)
+    axes = in_memory(like)
     made = np.zeros([small[like.shape[k]] for k in axes], like.dtype)
     made = made.transpose([axes.index(k) for k in range(like.ndim)])
     made.flags.writeable = like.flags.writeable
     return made
-
-
-def _memory_axes(x: np.ndarray) -> tuple[int, ...]:
-    """The axes from the outermost in memory to the innermost."""
-    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
 
 
 _WIDER = {"uint16": dtypes.u32}  # sums of either agree in the low bits
@@ -260,19 +254,9 @@ def _dims(labels: str) -> Dims:
 def _read(array: np.ndarray) -> _Read:
     """How an operand lies in memory."""
     element = _element_type(array.dtype)
-    copied = _Read(tuple(range(array.ndim)), 0, 0, element.numpy if element else None)
-    if array.dtype.name in _WIDER or not array.dtype.isnative or 0 in array.shape:
-        return copied
-    axes = tuple(k for k in _memory_axes(array) if array.shape[k] > 1)
-    axes += tuple(k for k in range(array.ndim) if array.shape[k] == 1)
-    if array.transpose(axes).flags.c_contiguous:
-        return _Read(axes, 0, 0, None)
-    steps = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
-    if any(s % array.itemsize for s in array.strides):
-        return copied  # a field of records
-    start = -sum(s for s in steps if s < 0)
-    end = sum(s for s in steps if s > 0)
-    return _Read(None, (start + end) // array.itemsize + 1, start, None)
+    if array.dtype.name in _WIDER or not array.dtype.isnative:
+        return _Read(tuple(range(array.ndim)), None, element.numpy if element else None)
+    return _Read(in_memory(array), flat(array), None)
 
 
 def _param(
@@ -282,15 +266,12 @@ def _param(
     element = _element_type(array.dtype)
     assert element is not None
     repeats = [size == 1 and sizes[dim] != 1 for dim, size in zip(term, array.shape, strict=True)]
-    if read.axes is None:
+    if read.flat is not None:
         dim = f"flat{number}"
-        terms = [
-            (dim, stride // array.itemsize)
-            for dim, repeat, stride in zip(term, repeats, array.strides, strict=True)
-            if not repeat and sizes[dim] > 1
-        ]
-        form = Form.make(terms, read.start // array.itemsize)
-        return b.param(Type.of(element, {dim: read.length})), (dim,), {dim: form}
+        own = [d for d, repeat in zip(term, repeats, strict=True) if not repeat]
+        steps = [s for s, repeat in zip(read.flat.strides, repeats, strict=True) if not repeat]
+        form = Form.make(zip(own, steps, strict=True), read.flat.start)
+        return b.param(Type.of(element, {dim: read.flat.length})), (dim,), {dim: form}
     names = [f"a{number}_{axis}" for axis in range(array.ndim)]
     index = {
         name: Form.of(0 if repeat else dim)
@@ -342,10 +323,7 @@ def _seen(read: _Read, array: np.ndarray) -> np.ndarray:
     """The dense array that the program reads: no copy but for foreign element types."""
     if read.converted is not None:
         return np.asarray(array, read.converted, order="C")
-    if read.axes is not None:
-        return array.transpose(read.axes)
-    forward = array[tuple(slice(None, None, -1 if s < 0 else None) for s in array.strides)]
-    return as_strided(forward, (read.length,), (array.itemsize,), writeable=False)
+    return array.transpose(read.axes) if read.flat is None else view(array, read.flat)
 
 
 # ---- as a backend of opt_einsum

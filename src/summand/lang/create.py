@@ -35,11 +35,12 @@ def _whole(dim: Dim, given: object) -> int:
     raise ArgumentError(message(what, source_row(here()), "A size is an integer >= 0."))
 
 
-def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Array:
+def array(x: object, *dims: Dim, dtype: object = None, copy: bool | None = None) -> Array:
     """An array from numbers: `sm.array(x, i, k)` names the axes of x, outermost first.
 
     x: an ndarray, a number or a nested list. Python numbers become f32, i32 or complex64.
-    copy: False aliases an ndarray; then it must not change while results that read it are pending.
+    copy: None copies what somebody may write to later, True anything, False nothing: then x must
+    not change while results that read it are pending. Memory in any strides is read where it lies.
     Raises ArgumentError where the axes and dims differ in number, DimError where a dim's own size
     differs from the axis.
     """
@@ -61,6 +62,24 @@ def array(x: object, *dims: Dim, dtype: object = None, copy: bool = True) -> Arr
             rows = [(f'Dim("{dim.name}", {dim.size})', dim.loc), *source_row(loc)]
             raise DimError(message(what, rows, "Use a dim without a size, or of this size."))
     return Array(leaf(storage, order, element, loc))
+
+
+def from_dlpack(x: object, *dims: Dim) -> Array:
+    """An array of another library that speaks DLPack, without a copy: `from_dlpack(tensor, i, k)`.
+
+    x must not change while results that read it are pending, and is never written to.
+    Raises ArgumentError for what is not on the CPU, DTypeError for elements that NumPy has not.
+    """
+    if not hasattr(x, "__dlpack__"):
+        what = f"from_dlpack was given {type(x).__name__}, which does not speak DLPack"
+        raise ArgumentError(message(what, source_row(here()), "Write sm.array(x, i, k)."))
+    try:
+        shared = np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        what = f"from_dlpack cannot share this {type(x).__name__}: {error}"
+        advice = "It takes arrays on the CPU, of bool, integers, floats or complex numbers."
+        raise ArgumentError(message(what, source_row(here()), advice)) from error
+    return array(shared, *dims, copy=False)
 
 
 def _renamed_array(x: Array, dims: Sequence[Dim], dtype: object) -> Array:

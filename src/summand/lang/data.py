@@ -1,7 +1,8 @@
 """NumPy arrays in and out: element types, storage of bf16, copies.
 
-Data is copied on the way in, since evaluation is lazy and the caller may change his array later;
-`copy=False` aliases it. On the way out an array is a read-only view of the value that is kept.
+Data is copied on the way in, since evaluation is lazy and the caller may change his array later,
+unless nobody can write to it; `copy=False` aliases it. On the way out an array is a read-only view
+of the value that is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from summand.lang.location import here
 Numbers = object  # an ndarray, a nested list of numbers, or what np.asarray takes
 
 
-def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray, DType]:
+def to_storage(x: Numbers, dtype: DType | None, copy: bool | None) -> tuple[np.ndarray, DType]:
     """An ndarray in storage, and its element type."""
     is_array = _is_typed(x)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
@@ -47,7 +48,18 @@ def to_storage(x: Numbers, dtype: DType | None, copy: bool) -> tuple[np.ndarray,
     if target is not source:
         return np.asarray(convert_storage(array, source, target)), target
     owned = not is_array or (isinstance(x, np.ndarray) and not np.shares_memory(array, x))
-    return (array.copy(order="K") if copy and not owned else array), target
+    shared = owned or copy is False or (copy is None and _frozen(array))
+    return (array if shared else array.copy(order="K")), target
+
+
+def _frozen(array: np.ndarray) -> bool:
+    """True where no array that is known of this memory can be written through."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return owner is None or isinstance(owner, bytes)
 
 
 def _is_typed(x: Numbers) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from summand.dtypes import complex128, f64
 from summand.errors import ArgumentError
 from summand.ir.nodes import Program, Type
+from summand.ir.strided import Flat, flat
 from summand.lang import trace
 from summand.lang.array import Array, Index, is_array, not_an_array, wrap
 from summand.lang.data import to_storage
@@ -30,12 +31,13 @@ from summand.lang.trace import extract, not_concrete, tracing
 
 Order = tuple[str, ...]
 
-_tags: dict[tuple[Type, Order], int] = {}  # small numbers, which are cheap to compare
+# small numbers, which are cheap to compare
+_tags: dict[tuple[Type, Order, Flat | None], int] = {}
 
 
-def tag_of(type_: Type, order: Order) -> int:
-    """The number that stands for a type and a memory order."""
-    return _tags.setdefault((type_, order), len(_tags))
+def tag_of(type_: Type, order: Order, lies: Flat | None = None) -> int:
+    """The number that stands for a type and how an array lies in memory."""
+    return _tags.setdefault((type_, order, lies), len(_tags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def _prepared(leaf: Array, leaves: Sequence[object]) -> Buffer:
     buffer = sized.buffer
     if buffer is None:
         raise not_concrete("the argument of a compiled function", sized, here())
-    buffer.tag = tag_of(sized.type, buffer.order)
+    buffer.tag = tag_of(sized.type, buffer.order, flat(buffer.array))
     return buffer
 
 

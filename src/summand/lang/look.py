@@ -54,17 +54,23 @@ def numbers(buffer: Buffer, order: Sequence[str], dtype: DType) -> np.ndarray:
 
 
 class Exported:
-    """The numbers of an array for DLPack. They are shared: a consumer must not change them."""
+    """The numbers of an array for DLPack. They are shared: a consumer must not change them.
+
+    Memory that must not be written is shared with consumers that know of such, else copied.
+    """
 
     __slots__ = ("_array",)
 
     def __init__(self, buffer: Buffer, order: Sequence[str]) -> None:
-        array = buffer.array.transpose([buffer.order.index(d) for d in order])
-        self._array = array if array.flags.writeable else array.copy()
+        self._array = buffer.array.transpose([buffer.order.index(d) for d in order])
 
     def __dlpack__(self, **options: object) -> object:
         """A capsule; see the array API standard."""
-        return self._array.__dlpack__(**options)  # type: ignore[arg-type]
+        array = self._array
+        version = options.get("max_version")
+        if not array.flags.writeable and not (isinstance(version, tuple) and version >= (1, 0)):
+            array = array.copy()
+        return array.__dlpack__(**options)  # type: ignore[arg-type]
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """The CPU."""

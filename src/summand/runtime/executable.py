@@ -334,7 +334,8 @@ def _dense(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
 
 
 def _conform(array: np.ndarray, bound: _Bound) -> np.ndarray:
-    """The same elements, dense in row-major order and in the machine's byte order.
+    """The same elements, dense in row-major order and in the machine's byte order: the array
+    itself where only the stride of an axis of one element is unlike.
 
     NumPy scalars pass for arrays without dims; their address is not that of an element.
     """
@@ -344,6 +345,8 @@ def _conform(array: np.ndarray, bound: _Bound) -> np.ndarray:
             f"{name} must be {bound.dtype}{list(bound.port.shape)}, "
             f"but is {array.dtype}{list(array.shape)}"
         )
+    if array.flags.c_contiguous and array.dtype.isnative and isinstance(array, np.ndarray):
+        return array
     return np.array(array, bound.dtype, order="C", copy=True, subok=False)
 
 
