@@ -54,6 +54,7 @@ from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
+from summand.rewrite.rows import gather_rows
 from summand.rewrite.simplify import simplify
 from summand.rewrite.sparse_sums import sparse_sums
 from summand.rewrite.split_complex import split_complex
@@ -223,6 +224,8 @@ def check(request: Request, program: Program, log: Log) -> tuple[Program, tuple[
 def plan(request: Request, program: Program, log: Log) -> Plan:
     """Cut the program into kernels."""
     began = time.perf_counter()
+    params = param_orders(request.program, request.param_order)
+    program = gather_rows(program, params, request.result_order)
     fused = fuse(program, request.target, request.options)
     log.stage("fused", began, _never, lambda: plan_text(fused))
     return fused
