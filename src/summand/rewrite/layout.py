@@ -4,8 +4,8 @@
       ->  s is stored as [k, q]: with q in lanes every step but the loads of Q walks memory in order
 
 Parameters and results keep the user's order. Every other value starts from one ranking of all dims.
-Then, largest first, each gets the innermost dims that make its nests
-cheapest; a nest is as cheap as its best choice of lanes.
+Then, what is gathered first and then largest first, each gets the innermost dims that make its
+nests cheapest; a nest is as cheap as its best choice of lanes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Walk:
     moves: Mapping[str, tuple[str, bool]]
     elements: int
     slid: frozenset[str]  # dims that walk it together with another one
+    computed: bool = False  # a position is computed: gathered, or not affine
 
     @staticmethod
     def of(access: Access, extents: Mapping[str, int]) -> Walk:
@@ -48,7 +49,9 @@ class Walk:
                 moves[name] = (dim, plain)
         forms = [f for _, f in access.at if f is not None]
         slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
-        return Walk(access.var, moves, product(extents.get(d, 1) for d in moves), slid)
+        computed = len(forms) < len(access.at)
+        elements = product(extents.get(d, 1) for d in (extents if computed else moves))
+        return Walk(access.var, moves, elements, slid, computed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ def choose_orders(
     for item in items:
         if isinstance(item, Cluster) and len(item.stages) > 1:
             _move_together([v for v in item.roots if v in free], list(_nests(item)), orders)
-    for var in sorted(values, key=lambda v: (-v.type.count, v.id)):
+    gathered = {w.var for n in nests for w in n.walks if w.computed}
+    for var in sorted(values, key=lambda v: (v not in gathered, -v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
             orders[var] = _improved(var, touching.get(var, ()), orders)
     return orders
@@ -259,6 +263,8 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
 def is_scattered(walk: Walk, lanes: Order, order: Order) -> bool:
     """Whether a vector's elements lie apart in memory: neither one element nor neighbours."""
     moved = [walk.moves[d] for d in lanes if d in walk.moves]
+    if walk.computed and len(moved) < len(lanes):
+        return True  # the computed position may be another one in each lane
     if not moved:
         return False
     inner = order[-len(lanes) :]

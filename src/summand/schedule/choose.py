@@ -24,6 +24,7 @@ from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
     Chain,
     chain_of,
+    is_free,
     may_repeat,
     nests_of,
     separate,
@@ -131,6 +132,8 @@ def _scheduled_piece(nest: Nest, buffers: Mapping[str, Buffer], target: Target, 
 def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> Scheduled:
     """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
     bits = {b.name: b.dtype.bits for b in chain.kernel.params}
+    if chain.nest.ordered:
+        chain = _batches_in_tasks(chain)
     nest = simplified(chain.nest)
     limits = Limits(part, may_pack=True, floor=memory_floor(analyse(nest, bits), target))
     facts, choice = best_form(nest, bits, limits, target)
@@ -159,6 +162,15 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     schedule = build_schedule(final, choice, bypass)
     kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
+
+
+def _batches_in_tasks(chain: Chain) -> Chain:
+    """Independent scatters (or recurrences) beside each other become tasks, before their dims can
+    end up in registers."""
+    nest = chain.nest
+    apart = [d for d, _ in nest.dims if is_free(nest, d) and any(s.at.dynamic for s in nest.stores)]
+    goal = task_goal(math.prod(nest.extents.values()))
+    return spread(chain, free_units(chain, apart, {}), goal) if apart else chain
 
 
 def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeGuard
 
 from summand.dtypes import accumulator
@@ -19,7 +20,7 @@ from summand.ir.nodes import (
     Var,
     identity_of,
 )
-from summand.loops.nodes import Address, Apply, Bound, Load, Ref, Stmt
+from summand.loops.nodes import Address, Apply, Bound, Load, Nest, Ref, Stmt
 from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Stage, Sum
 from summand.schedule.coordinates import Coord, Storage
@@ -155,8 +156,22 @@ def _scatter(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> tuple[Stmt, ...
     to = [task.storage[o] for o in outs]
     addresses = tuple(builder.code.address(s, places, tuple(guards)) for s in to)
     _combine_stores(builder, op, to, addresses, values)
-    builder.ordered = tuple(d for d in op.dims if d in builder.dims)
-    return (fill, builder.finish())
+    nest = builder.finish()
+    order = _walk(nest, op)
+    free_first = tuple(x for x in nest.dims if x[0] not in order)
+    walked = tuple((d, builder.dims[d]) for d in order)
+    return (fill, replace(nest, dims=(*free_first, *walked), ordered=order))
+
+
+def _walk(nest: Nest, op: ReduceAt) -> tuple[str, ...]:
+    """The folded dims in the order of the fold; as its operands lie in memory where that may be."""
+    extents = nest.extents
+    own = [d for d in op.dims if d in extents]
+    if not op.monoid.commutative:
+        return tuple(own)
+    reads = [i.at.form for i in nest.code if isinstance(i, Load)]
+    far = {d: sum(abs(f.coefficient(d)) for f in reads) for d in own}
+    return tuple(sorted(own, key=lambda d: -far[d]))
 
 
 def _fill(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> Stmt:

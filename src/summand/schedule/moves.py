@@ -35,6 +35,7 @@ from summand.loops.nodes import (
     Store,
     When,
 )
+from summand.loops.ranges import atom_of, value_ranges
 
 Level = Loop | Let  # with an empty body: only the head
 
@@ -209,10 +210,10 @@ def is_free(nest: Nest, dim: str) -> bool:
 def _apart(nest: Nest, store: Store, dim: str) -> bool:
     """Whether two positions of `dim` never store to one element (nor load what another stores)."""
     stride = abs(store.at.form.coefficient(dim))
-    if not stride or store.at.dynamic or not store.at.form.is_affine:
+    if not stride or not store.at.form.is_affine:
         return False
     extents = nest.extents
-    below = 0
+    below = _computed_span(nest, store)
     for atom, factor in store.at.form.terms:
         if isinstance(atom, str) and atom != dim and abs(factor) <= stride:
             below += abs(factor) * (extents.get(atom, 1) - 1)
@@ -220,6 +221,21 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
         return False
     same = [i for i in nest.code if isinstance(i, Load) and i.buffer == store.buffer]
     return all(i.at.form == store.at.form and not i.at.dynamic for i in same)
+
+
+def _computed_span(nest: Nest, store: Store) -> int:
+    """How far the computed terms of a store's address reach: as far as its guards let them."""
+    if not store.at.dynamic:
+        return 0
+    ranges = value_ranges(nest.code, {d: (0, n - 1) for d, n in nest.dims})
+    span = 0
+    for ref, factor in store.at.dynamic:
+        low, high = ranges[atom_of(ref)]
+        for guard in store.at.guards:
+            if guard.dynamic == ((ref, 1),) and guard.form == Form():
+                low, high = max(low, 0), min(high, guard.size - 1)
+        span += abs(factor) * (high - low)
+    return span
 
 
 # ---- tiling and parallel loops
