@@ -108,13 +108,38 @@ class Executable:
         Raises ArgumentError for an array of another type or shape, IndexRangeError where a gathered
         index left its range, OutOfMemoryError where results or temporaries do not fit.
         """
-        try:
-            call = self._idle.pop()
-        except IndexError:
-            call = self._new_call()
-        results = self._execute(call, inputs, into)
+        call = self._free_call()
+        held = self._bind(call, inputs)
+        results = self._execute(call, into)
+        del held
         self._idle.append(call)
         return results
+
+    def run_at(self, addresses: Sequence[int]) -> list[np.ndarray]:
+        """Run on dense arrays that lie at these addresses, one for each parameter.
+
+        The caller vouches for their types and shapes and keeps them alive. Raises as `run` does.
+        """
+        if len(addresses) != len(self._inputs):
+            wanted = len(self._inputs)
+            raise ArgumentError(f"{wanted} addresses are wanted, {len(addresses)} were given")
+        call = self._free_call()
+        slots = call.slots
+        held: list[np.ndarray] = []
+        for address, (slot, _, misaligned, bound) in zip(addresses, self._inputs):
+            if address & misaligned:
+                held.append(_at_address(address, bound).copy())
+                address = memory.address_of(held[-1])
+            slots[slot] = address
+        results = self._execute(call)
+        self._idle.append(call)
+        return results
+
+    def _free_call(self) -> Call:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_call()
 
     @property
     def visible(self) -> tuple[Port, ...]:
@@ -137,7 +162,9 @@ class Executable:
         count = len(self.artifact.launches)
         ticks = (ctypes.c_int64 * (2 * count + 1))()
         call.words[pool_code.CALL["ticks"]] = ctypes.addressof(ticks)
-        results = self._execute(call, inputs)
+        held = self._bind(call, inputs)
+        results = self._execute(call)
+        del held
         return results, [(ticks[2 * k], ticks[2 * k + 1]) for k in range(count)]
 
     def _refuse_beyond(self, memory_there_is: int) -> None:
@@ -159,14 +186,10 @@ class Executable:
             )
         )
 
-    def _execute(
-        self,
-        call: Call,
-        inputs: Sequence[np.ndarray],
-        into: Sequence[np.ndarray] | None = None,
-    ) -> list[np.ndarray]:
+    def _bind(self, call: Call, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Bind the arguments to their slots; copies of them that must outlive the run."""
         slots = call.slots
-        held: list[np.ndarray] = []  # copies that must outlive the run
+        held: list[np.ndarray] = []
         header = memory.HEADER
         if len(inputs) != len(self._inputs):
             raise ArgumentError(f"{len(self._inputs)} arrays are wanted, {len(inputs)} were given")
@@ -180,6 +203,10 @@ class Executable:
                 held.append(array)
                 address = memory.address_of(array)
             slots[slot] = address
+        return held
+
+    def _execute(self, call: Call, into: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Run a call whose arguments are bound."""
         if self._needs >= LARGE:
             self._refuse_beyond(machine.memory_bytes() + memory.default().kept_bytes())
         results = self._allocate(call) if into is None else self._given(call, into)
@@ -297,6 +324,11 @@ def _view(slots: Words, port: Port) -> np.ndarray:
     dtype = np.dtype(port.dtype)
     nbytes = dtype.itemsize * math.prod(port.shape)
     return np.ndarray(port.shape, dtype, memoryview(_at(slots[port.slot], nbytes)))
+
+
+def _at_address(address: int, bound: _Bound) -> np.ndarray:
+    """The dense array that a port finds at an address, aligned or not."""
+    return np.frombuffer(_at(address, _nbytes(bound.port)), bound.dtype).reshape(bound.port.shape)
 
 
 def _at(address: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
