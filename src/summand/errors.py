@@ -55,6 +55,10 @@ class MissingExtra(SummandError, ImportError):
     """An optional package is needed; the message says what to install."""
 
 
+class DeviceError(SummandError, NotImplementedError):
+    """Numbers that lie where no program reads them: on another device, or nowhere."""
+
+
 class InternalError(Exception):
     """A fault of the compiler, never of the user. Names the pass and prints the program."""
 

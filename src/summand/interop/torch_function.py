@@ -1,0 +1,314 @@
+"""Functions of PyTorch's tensors, written in index notation: the decorator of `summand.torch`.
+
+    @smt.function(P=(n, k), W=(k, j), out=(n, j))
+    def linear(P, W): return sm.sum[k](P * W)
+
+    linear(p, w)      tensors in, tensors out; a citizen of autograd, torch.compile and torch.func
+
+A call is keyed by the types and shapes of its tensors and the values of its constants. The first of
+a kind is traced to an `Operation`, which is compiled when it first runs; all later ones go straight
+to PyTorch's dispatcher.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import types
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, ParamSpec
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from summand import dtypes
+from summand.errors import DeviceError, DimError, DTypeError
+from summand.interop.kernel import Traced, close_over, trace
+from summand.interop.specs import ArrayType, Spec, Tree, error
+from summand.interop.torch_closures import Source, source_of
+from summand.interop.torch_op import run
+from summand.interop.torch_programs import SUMMAND, TORCH, Operation
+from summand.lang.array import Array, Dim
+from summand.lang.describe import message, source_row
+from summand.lang.location import here
+from summand.lang.pytree import unflatten
+from summand.lang.trace import is_tracing
+
+P = ParamSpec("P")
+Key = tuple[tuple[Hashable, ...], tuple[Hashable, ...]]
+
+NUMBER = "number"  # a Python float in a key
+CONSTANT = "constant"
+KEEP = 512  # kinds of calls that a function remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A tensor or Python float of a call, where only its type counts."""
+
+    type: ArrayType
+    is_tensor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one kind of call was traced to: the operation, and its inputs besides the call's own.
+
+    `closed` has the types of the tensors that `sources` led to.
+    """
+
+    operation: Operation
+    text: str
+    digest: str
+    sources: tuple[Source, ...]
+    closed: tuple[tuple[torch.dtype, torch.Size], ...]
+    constants: tuple[Tensor, ...]
+
+
+class Function(Generic[P]):
+    """A function of tensors; see `function`."""
+
+    def __init__(self, spec: Spec, autocast: torch.dtype | bool | None) -> None:
+        self.spec = spec
+        self.autocast = autocast
+        self.entries: dict[Hashable, Entry] = {}
+        self.numbered: list[Entry] = []  # those that graphs of torch.compile refer to
+        self.number = next(_numbers)
+        self._single = spec.out_tree.is_leaf()
+        _functions[self.number] = self
+        functools.update_wrapper(self, spec.function, updated=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tree:
+        """Run on tensors; inside another function's trace, a part of that."""
+        compiling = torch.compiler.is_dynamo_compiling()
+        if not compiling and is_tracing():
+            return self.spec.function(*args, **kwargs)
+        symbolic = compiling or torch._C._len_torch_dispatch_stack() > 0
+        tensors: list[Tensor] = []
+        numbers: list[float] = []
+        key = _key(args, kwargs, tensors, numbers, symbolic, self._cast())
+        if compiling:
+            entry = self.numbered[_entry_number(self.number, key)]
+        else:
+            entry = self.entry(key)
+        tensors += [s.current(self.spec.function) for s in entry.sources]
+        tensors += entry.constants
+        out = run(entry.text if symbolic else entry.digest, tensors, numbers)
+        return out[0] if self._single else unflatten(self.spec.out_tree, out)
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., Tree]:
+        """As a method: `self` is a constant, whose parameters `array` may close over."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self) -> str:
+        return self.spec.function.__qualname__  # pickled as functions are: by name
+
+    def entry(self, key: Key) -> Entry:
+        """The trace for calls of this kind, made now or before."""
+        try:
+            entry = self.entries.get(key)
+        except TypeError:  # a constant that has no hash; `bind` says which
+            entry = None
+        if entry is None or (entry.sources and entry.closed != self._closed(entry.sources)):
+            entry = self._traced(key)
+            self.entries[key] = entry
+            if len(self.entries) > KEEP:
+                del self.entries[next(iter(self.entries))]
+        return entry
+
+    def _cast(self) -> torch.dtype | None:
+        """The type that autocast asks for here."""
+        if self.autocast is None or not torch.is_autocast_enabled("cpu"):
+            return None
+        return torch.get_autocast_dtype("cpu") if self.autocast is True else self.autocast
+
+    def _closed(self, sources: Sequence[Source]) -> tuple[tuple[torch.dtype, torch.Size], ...]:
+        now = [s.current(self.spec.function) for s in sources]
+        return tuple((t.dtype, t.shape) for t in now)
+
+    def _traced(self, key: Key) -> Entry:
+        """Run the function on placeholders."""
+        args, kwargs = _structure(key)
+        bound = self.spec.bind(args, kwargs, lambda x: isinstance(x, Slot))
+        arrays = bound.arrays
+        traced = trace(self.spec, bound, [_type_of(x) for x in arrays])
+        positions = [n for n, x in enumerate(arrays) if isinstance(x, Slot) and x.is_tensor]
+        fixed = [n for n, x in enumerate(arrays) if not isinstance(x, Slot)]
+        captured = range(len(arrays), len(traced.kernel.params))
+        closed, constant = captured[: len(traced.closures)], captured[len(traced.closures) :]
+        tensors = [*positions, *closed, *fixed, *constant]
+        numbers = [n for n, x in enumerate(arrays) if isinstance(x, Slot) and not x.is_tensor]
+        if not tensors:
+            raise error(f"{self.spec.name} was given no tensor", "Pass one, or use sm.jit.")
+        operation = Operation(traced.kernel.taking((*tensors, *numbers)), len(tensors))
+        constants = [torch.tensor(arrays[n], dtype=TORCH[_type_of(arrays[n]).dtype]) for n in fixed]
+        constants += [_constant(traced, n) for n in range(len(constant))]
+        values = [v for v in bound.values if not isinstance(v, Slot)]
+        sources = tuple(source_of(self.spec.function, values, t) for t in traced.closures)
+        closed_types = self._closed(sources)
+        return Entry(
+            operation, operation.text, operation.digest, sources, closed_types, tuple(constants)
+        )
+
+
+_functions: WeakValueDictionary[int, Function[...]] = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+@torch.compiler.assume_constant_result
+def _entry_number(function: int, key: Key) -> int:
+    """The trace of a call that torch.compile sees, by its number: compilation knows no more."""
+    owner = _functions[function]
+    entry = owner.entry(key)
+    if entry not in owner.numbered:
+        owner.numbered.append(entry)
+    return owner.numbered.index(entry)
+
+
+# ---- calls to keys, and back
+
+
+def _key(
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    tensors: list[Tensor],
+    numbers: list[float],
+    symbolic: bool,
+    cast: torch.dtype | None,
+) -> Key:
+    """What the trace depends on; tensors and Python floats are collected on the way."""
+    named = ()
+    if kwargs:
+        named = tuple((k, _part(x, tensors, numbers, symbolic, cast)) for k, x in kwargs.items())
+    return tuple([_part(x, tensors, numbers, symbolic, cast) for x in args]), named
+
+
+def _part(
+    x: object, tensors: list[Tensor], numbers: list[float], symbolic: bool, cast: torch.dtype | None
+) -> Hashable:
+    if isinstance(x, Tensor):
+        if not x.is_cpu or x.layout is not torch.strided:
+            raise _out_of_reach(x)
+        if cast is not None and x.is_floating_point():
+            x = x.to(cast)
+        tensors.append(x)
+        return (x.dtype, tuple([int(n) for n in x.shape]) if symbolic else x.shape)
+    if isinstance(x, float):
+        numbers.append(x)
+        return NUMBER
+    if isinstance(x, (tuple, list)):
+        parts = [_part(v, tensors, numbers, symbolic, cast) for v in x]
+        return ("list" if isinstance(x, list) else type(x), *parts)
+    if isinstance(x, dict):
+        items = [(k, _part(v, tensors, numbers, symbolic, cast)) for k, v in x.items()]
+        return ("dict", *items)
+    return (CONSTANT, type(x), x)
+
+
+def _structure(key: Key) -> tuple[list[object], dict[str, object]]:
+    """The arguments that a key describes, with slots for tensors and floats."""
+    args, kwargs = key
+    return [_unpart(p) for p in args], {name: _unpart(p) for name, p in kwargs}
+
+
+def _unpart(part: Hashable) -> object:
+    if part == NUMBER:
+        return Slot(ArrayType(dtypes.f64, (), weak=True), is_tensor=False)
+    first, *rest = part
+    if isinstance(first, torch.dtype):
+        return Slot(_array_type(first, rest[0]), is_tensor=True)
+    if first == CONSTANT:
+        return rest[1]
+    if first == "dict":
+        return {k: _unpart(p) for k, p in rest}
+    values = [_unpart(p) for p in rest]
+    if first == "list":
+        return values
+    return first(*values) if hasattr(first, "_fields") else first(values)
+
+
+def _type_of(x: object) -> ArrayType:
+    """The type of a slot, or of a Python number that stands for an array."""
+    match x:
+        case Slot():
+            return x.type
+        case bool():
+            return ArrayType(dtypes.bool_, (), weak=True)
+        case int():
+            return ArrayType(dtypes.i32, (), weak=True)
+        case _:
+            return ArrayType(dtypes.complex128, (), weak=True)
+
+
+def _array_type(dtype: torch.dtype, shape: Sequence[int]) -> ArrayType:
+    found = SUMMAND.get(dtype)
+    if found is None:
+        what = f"a tensor of {dtype} was given"
+        advice = f"There are {', '.join(str(d).removeprefix('torch.') for d in SUMMAND)}."
+        raise DTypeError(message(what, source_row(here()), advice))
+    return ArrayType(found, tuple(shape))
+
+
+def _constant(traced: Traced, number: int) -> Tensor:
+    """An array of Summand's that the function read, as a tensor of its own."""
+    array = traced.constants[number]
+    first = len(traced.kernel.params) - len(traced.constants)
+    dtype = TORCH[traced.kernel.param_types[first + number].dtype]
+    tensor = torch.from_numpy(np.array(array, order="C"))
+    return tensor if tensor.dtype is dtype else tensor.view(dtype)
+
+
+def _out_of_reach(x: Tensor) -> DeviceError:
+    if x.layout is not torch.strided:
+        what = f"a tensor of layout {x.layout} was given; Summand computes on dense tensors"
+        advice = "Make it dense: x.to_dense()."
+    elif x.is_meta:
+        what = "a meta tensor was given, which has a shape but no numbers"
+        advice = "Materialise the module first: module.to_empty(device='cpu'), then load its state."
+    else:
+        what = f"a tensor on {x.device} was given; Summand has no code for this device yet"
+        advice = "Move it: x.cpu(). It is never copied to another device in silence."
+    return DeviceError(message(what, source_row(here()), advice))
+
+
+# ---- what users call
+
+
+def function(
+    *, out: Tree, autocast: torch.dtype | bool | None = None, **dims: Tree
+) -> Callable[[Callable[P, object]], Function[P]]:
+    """Make a function of Summand's arrays a function of tensors.
+
+    dims: for each argument that holds tensors, a tuple of one dim for each axis, outermost first (a
+    pytree of them for a pytree). Python floats are inputs without gradients; other arguments are
+    constants of the program. out: the same for the results, which are row-major.
+    autocast: under torch.autocast, floating tensors are converted to its type (True) or to the
+    given type before the call; None leaves them as they are.
+    Raises DimError, DTypeError, ArgumentError or DeviceError at a call that does not fit.
+    """
+
+    def decorate(f: Callable[P, object]) -> Function[P]:
+        return Function(Spec.of(f, dims, out), autocast)
+
+    return decorate
+
+
+def array(x: Tensor, *dims: Dim) -> Array:
+    """A tensor that a decorated function closes over, with a dim for each axis.
+
+    It is an input of the program like any argument, so gradients reach it. Each call reads it anew
+    from where the function has it: a variable, or a parameter or buffer of a module.
+    Raises ArgumentError outside of a decorated function.
+    """
+    if not isinstance(x, Tensor):
+        raise error(f"smt.array takes a tensor, not {type(x).__name__}", "Write sm.array(x, i).")
+    if not x.is_cpu or x.layout is not torch.strided:
+        raise _out_of_reach(x)
+    if len(dims) != x.dim():
+        named = ", ".join(d.name for d in dims) or "none"
+        what = f"a tensor of shape {tuple(x.shape)} needs {x.dim()} dims, given: {named}"
+        raise DimError(message(what, source_row(here()), "Name each axis once."))
+    return close_over(x, dims, _array_type(x.dtype, tuple(x.shape)), "smt.array")

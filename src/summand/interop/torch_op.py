@@ -1,0 +1,124 @@
+"""The one operator behind `summand.torch`: summand::run(str program, Tensor[] xs, float[] numbers).
+
+PyTorch's dispatcher sees a program by its text, so graphs that torch.compile and torch.export make
+are complete in themselves. Its derivative is the same operator with another program, so backward can
+be differentiated, mapped and compiled like forward:
+
+    run(p, xs, numbers)  --backward-->  run(gradient of p, what it reads of xs + cotangents, numbers)
+
+The autograd kernel is registered by hand: `torch.library.register_autograd` takes three times as long
+for lists of tensors, and refuses `torch.func.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch.autograd.function import _SingleLevelFunction
+
+from summand.interop.torch_programs import find
+
+if TYPE_CHECKING:
+    from torch.library import Library
+    Context = torch.autograd.function.FunctionCtx
+
+_library = torch.library.Library("summand", "DEF")
+_library.define("run(str program, Tensor[] xs, float[] numbers) -> Tensor[]")
+run = torch.ops.summand.run.default
+
+
+def _cpu(program: str, xs: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+    return find(program).run(xs, numbers)
+
+
+def _fake(program: str, xs: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
+    """Results without numbers, for torch.compile. Sizes are those of the program."""
+    operation = find(program)
+    operation.check(xs, numbers)
+    return [torch.empty(shape, dtype=dtype) for dtype, shape in operation.gives]
+
+
+def _mapped(
+    info: object,
+    axes: tuple[None, Sequence[int | None], Sequence[None]],
+    program: str,
+    xs: Sequence[Tensor],
+    numbers: Sequence[float],
+) -> tuple[list[Tensor], list[int | None]]:
+    """torch.func.vmap: the same program with a further dim."""
+    operation = find(program)
+    wide = operation.batched(axes[1], info.batch_size)
+    out = run(wide.spelled_like(program), xs, numbers)
+    pairs = zip(wide.kernel.results, operation.kernel.results)
+    return out, [0 if len(new) > len(old) else None for new, old in pairs]
+
+
+# ---- derivatives
+
+
+def _forward(
+    ctx: Context, keyset: object, program: str, numbers: Sequence[float], *xs: Tensor
+) -> tuple[Tensor, ...]:
+    out = _below(keyset, program, list(xs), numbers)
+    operation = find(program)
+    wrt = _positions(ctx.needs_input_grad[3:])
+    _, reads = operation.gradient(wrt, operation.kernel.inexact_results)
+    ctx.operation, ctx.program, ctx.numbers, ctx.reads = operation, program, numbers, reads
+    ctx.save_for_backward(*(xs[n] for n in reads))
+    ctx.set_materialize_grads(False)
+    return tuple(out)
+
+
+def _backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    wrt = _positions(ctx.needs_input_grad[3:])
+    seeds = tuple(n for n in ctx.operation.kernel.inexact_results if cotangents[n] is not None)
+    gradients: list[Tensor | None] = [None] * (len(ctx.needs_input_grad) - 3)
+    if wrt and seeds:
+        pulled, reads = ctx.operation.gradient(wrt, seeds)
+        saved = dict(zip(ctx.reads, ctx.saved_tensors, strict=True))
+        given = [*(saved[n] for n in reads), *(cotangents[n] for n in seeds)]
+        found = run(pulled.spelled_like(ctx.program), given, ctx.numbers)
+        for n, gradient in zip(wrt, found, strict=True):
+            gradients[n] = gradient
+    return (None, None, None, *gradients)
+
+
+def _positions(flags: Sequence[bool]) -> tuple[int, ...]:
+    return tuple(n for n, flag in enumerate(flags) if flag)
+
+
+_Run = type(
+    "Summand",
+    (_SingleLevelFunction,),
+    {"forward": staticmethod(_forward), "backward": staticmethod(_backward)},
+)
+
+
+def _autograd(
+    keyset: object, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
+) -> list[Tensor]:
+    """Note what backward needs, where anything needs it; under torch.func, once for each level."""
+    tangents = torch.autograd.forward_ad._current_level >= 0
+    if not tangents and not (torch.is_grad_enabled() and any(x.requires_grad for x in xs)):
+        return _below(keyset, program, xs, numbers)
+    if torch._C._are_functorch_transforms_active():
+        with enable_single_level_autograd_function():
+            return list(_Run.apply(keyset, program, numbers, *xs))
+    return list(_Run.apply(keyset, program, numbers, *xs))
+
+
+def _below(
+    keyset: object, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
+) -> list[Tensor]:
+    with torch._C._AutoDispatchBelowAutograd():
+        return run.redispatch(keyset & torch._C._after_autograd_keyset, program, xs, numbers)
+
+
+_library.impl("run", _cpu, "CPU")
+_library.impl("run", _autograd, "Autograd", with_keyset=True)
+torch.library.register_fake("summand::run", _fake, lib=_library)
+torch.library.register_vmap("summand::run", _mapped, lib=_library)
