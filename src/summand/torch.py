@@ -24,6 +24,6 @@ except ImportError as _error:
         "Install it: pip install 'summand[torch]'"
     ) from _error
 
-from summand.interop.torch_function import Function, array, function
+from summand.interop.torch_function import array, function
 
-__all__ = ["Function", "array", "function"]
+__all__ = ["array", "function"]

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, ParamSpec
+from operator import index
+from typing import ParamSpec
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -53,7 +53,7 @@ class Slot:
     is_tensor: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """What one kind of call was traced to: the operation, and its inputs besides the call's own.
 
@@ -68,20 +68,19 @@ class Entry:
     constants: tuple[Tensor, ...]
 
 
-class Function(Generic[P]):
-    """A function of tensors; see `function`."""
+class Calls:
+    """The calls of one decorated function: what their kinds were traced to."""
 
     def __init__(self, spec: Spec, autocast: torch.dtype | bool | None) -> None:
         self.spec = spec
         self.autocast = autocast
         self.entries: dict[Hashable, Entry] = {}
-        self.numbered: list[Entry] = []  # those that graphs of torch.compile refer to
+        self.compiled: list[Entry] = []  # those that graphs of torch.compile refer to
         self.number = next(_numbers)
         self._single = spec.out_tree.is_leaf()
-        _functions[self.number] = self
-        functools.update_wrapper(self, spec.function, updated=())
+        _calls[self.number] = self
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tree:
+    def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Tree:
         """Run on tensors; inside another function's trace, a part of that."""
         compiling = torch.compiler.is_dynamo_compiling()
         if not compiling and is_tracing():
@@ -91,20 +90,15 @@ class Function(Generic[P]):
         numbers: list[float] = []
         key = _key(args, kwargs, tensors, numbers, symbolic, self._cast())
         if compiling:
-            entry = self.numbered[_entry_number(self.number, key)]
+            entry = self.compiled[_entry_number(self.number, key)]
         else:
             entry = self.entry(key)
-        tensors += [s.current(self.spec.function) for s in entry.sources]
-        tensors += entry.constants
+        if entry.sources:
+            tensors += [s.current(self.spec.function) for s in entry.sources]
+        if entry.constants:
+            tensors += entry.constants
         out = run(entry.text if symbolic else entry.digest, tensors, numbers)
         return out[0] if self._single else unflatten(self.spec.out_tree, out)
-
-    def __get__(self, instance: object, owner: type) -> Callable[..., Tree]:
-        """As a method: `self` is a constant, whose parameters `array` may close over."""
-        return self if instance is None else types.MethodType(self, instance)
-
-    def __reduce__(self) -> str:
-        return self.spec.function.__qualname__  # pickled as functions are: by name
 
     def entry(self, key: Key) -> Entry:
         """The trace for calls of this kind, made now or before."""
@@ -154,18 +148,18 @@ class Function(Generic[P]):
         )
 
 
-_functions: WeakValueDictionary[int, Function[...]] = WeakValueDictionary()
+_calls: WeakValueDictionary[int, Calls] = WeakValueDictionary()
 _numbers = itertools.count()
 
 
 @torch.compiler.assume_constant_result
-def _entry_number(function: int, key: Key) -> int:
-    """The trace of a call that torch.compile sees, by its number: compilation knows no more."""
-    owner = _functions[function]
-    entry = owner.entry(key)
-    if entry not in owner.numbered:
-        owner.numbered.append(entry)
-    return owner.numbered.index(entry)
+def _entry_number(number: int, key: Key) -> int:
+    """The trace of a call that torch.compile sees, which need not look into this."""
+    calls = _calls[number]
+    entry = calls.entry(key)
+    if entry not in calls.compiled:
+        calls.compiled.append(entry)
+    return calls.compiled.index(entry)
 
 
 # ---- calls to keys, and back
@@ -195,7 +189,7 @@ def _part(
         if cast is not None and x.is_floating_point():
             x = x.to(cast)
         tensors.append(x)
-        return (x.dtype, tuple([int(n) for n in x.shape]) if symbolic else x.shape)
+        return (x.dtype, tuple([index(n) for n in x.shape]) if symbolic else x.shape)
     if isinstance(x, float):
         numbers.append(x)
         return NUMBER
@@ -279,7 +273,7 @@ def _out_of_reach(x: Tensor) -> DeviceError:
 
 def function(
     *, out: Tree, autocast: torch.dtype | bool | None = None, **dims: Tree
-) -> Callable[[Callable[P, object]], Function[P]]:
+) -> Callable[[Callable[P, object]], Callable[P, Tree]]:
     """Make a function of Summand's arrays a function of tensors.
 
     dims: for each argument that holds tensors, a tuple of one dim for each axis, outermost first (a
@@ -290,8 +284,14 @@ def function(
     Raises DimError, DTypeError, ArgumentError or DeviceError at a call that does not fit.
     """
 
-    def decorate(f: Callable[P, object]) -> Function[P]:
-        return Function(Spec.of(f, dims, out), autocast)
+    def decorate(f: Callable[P, object]) -> Callable[P, Tree]:
+        calls = Calls(Spec.of(f, dims, out), autocast)
+
+        @functools.wraps(f)
+        def called(*args: P.args, **kwargs: P.kwargs) -> Tree:
+            return calls.call(args, kwargs)
+
+        return called
 
     return decorate
 

@@ -69,6 +69,8 @@ def _forward(
     _, reads = operation.gradient(wrt, operation.kernel.inexact_results)
     ctx.operation, ctx.program, ctx.numbers, ctx.reads = operation, program, numbers, reads
     ctx.save_for_backward(*(xs[n] for n in reads))
+    if _has_tangents():
+        ctx.save_for_forward(*xs)
     ctx.set_materialize_grads(False)
     return tuple(out)
 
@@ -87,6 +89,22 @@ def _backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, 
     return (None, None, None, *gradients)
 
 
+def _push(ctx: Context, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Forward mode: tangents of the results, None where they have none."""
+    given = tangents[3:]
+    wrt = tuple(n for n, tangent in enumerate(given) if tangent is not None)
+    pushed = ctx.operation.tangent(wrt)
+    found = run(
+        pushed.spelled_like(ctx.program),
+        [*ctx.saved_tensors, *(given[n] for n in wrt)],
+        ctx.numbers,
+    )
+    out: list[Tensor | None] = [None] * len(ctx.operation.gives)
+    for n, tangent in zip(ctx.operation.kernel.inexact_results, found, strict=True):
+        out[n] = tangent
+    return tuple(out)
+
+
 def _positions(flags: Sequence[bool]) -> tuple[int, ...]:
     return tuple(n for n, flag in enumerate(flags) if flag)
 
@@ -94,7 +112,11 @@ def _positions(flags: Sequence[bool]) -> tuple[int, ...]:
 _Run = type(
     "Summand",
     (_SingleLevelFunction,),
-    {"forward": staticmethod(_forward), "backward": staticmethod(_backward)},
+    {
+        "forward": staticmethod(_forward),
+        "backward": staticmethod(_backward),
+        "jvp": staticmethod(_push),
+    },
 )
 
 
@@ -102,13 +124,18 @@ def _autograd(
     keyset: object, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
 ) -> list[Tensor]:
     """Note what backward needs, where anything needs it; under torch.func, once for each level."""
-    tangents = torch.autograd.forward_ad._current_level >= 0
-    if not tangents and not (torch.is_grad_enabled() and any(x.requires_grad for x in xs)):
+    needed = torch.is_grad_enabled() and any(x.requires_grad for x in xs)
+    if not needed and not _has_tangents():
         return _below(keyset, program, xs, numbers)
     if torch._C._are_functorch_transforms_active():
         with enable_single_level_autograd_function():
             return list(_Run.apply(keyset, program, numbers, *xs))
     return list(_Run.apply(keyset, program, numbers, *xs))
+
+
+def _has_tangents() -> bool:
+    """True inside forward-mode differentiation."""
+    return torch.autograd.forward_ad._current_level >= 0
 
 
 def _below(

@@ -123,9 +123,21 @@ class Operation:
         partial = Kernel(some, k.params, tuple(k.results[n] for n in seeds), k.name)
         pulled = partial.vjp(wrt)
         own, total = len(k.params), len(pulled.params)
+        pulled = _conjugated(pulled, own)
         reads = tuple(n for n in range(self.tensors) if n in pulled.read)
         positions = (*reads, *range(own, total), *range(self.tensors, own))
         return Operation(pulled.taking(positions), len(reads) + total - own), reads
+
+    def tangent(self, wrt: tuple[int, ...]) -> Operation:
+        """The tangents of the float results; takes the tensors, tangents of `wrt`, the numbers."""
+        found = self._made.get(("tangent", wrt))
+        if not isinstance(found, Operation):
+            pushed = self.kernel.jvp(wrt)
+            own, total = len(self.kernel.params), len(pushed.params)
+            positions = (*range(self.tensors), *range(own, total), *range(self.tensors, own))
+            found = Operation(pushed.taking(positions), self.tensors + total - own)
+            self._made["tangent", wrt] = found
+        return found
 
     def batched(self, axes: Sequence[int | None], size: int) -> Operation:
         """The operation for each position of a new axis, which some tensors have at `axes`."""
@@ -200,6 +212,25 @@ class Operation:
             f"{self.kernel.name} was made for a tensor {dtype}{list(shape)}, "
             f"but was given {tensor.dtype}{list(tensor.shape)}"
         )
+
+
+def _conjugated(kernel: Kernel, first: int) -> Kernel:
+    """A kernel of cotangents as PyTorch defines them: conjugates of Summand's, where complex.
+
+    Its parameters are cotangents from `first` on.
+    """
+    program = kernel.program
+    if not any(v.type.dtype.is_complex for v in (*program.params[first:], *program.results)):
+        return kernel
+    b = Builder()
+    given = [b.param(p.type) for p in program.params]
+
+    def conj(v: Var) -> Var:
+        return b.map("conj", v) if v.type.dtype.is_complex else v
+
+    values = [*given[:first], *map(conj, given[first:])]
+    results = [conj(r) for r in b.inline(program, values)]
+    return Kernel(b.finish(results), kernel.params, kernel.results, kernel.name)
 
 
 # ---- finding operations by name
