@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import ParamSpec
@@ -47,8 +47,9 @@ KEEP = 512  # kinds of calls that a function remembers
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A tensor or Python float of a call, where only its type counts."""
+    """The tensor or Python float of this number in a call; only its type counts."""
 
+    number: int
     type: ArrayType
     is_tensor: bool
 
@@ -77,7 +78,7 @@ class Calls:
         self.entries: dict[Hashable, Entry] = {}
         self.compiled: list[Entry] = []  # those that graphs of torch.compile refer to
         self.number = next(_numbers)
-        self._single = spec.out_tree.is_leaf()
+        self._form = unflatten(spec.out_tree, range(len(spec.outs)))
         _calls[self.number] = self
 
     def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Tree:
@@ -98,7 +99,7 @@ class Calls:
         if entry.constants:
             tensors += entry.constants
         out = run(entry.text if symbolic else entry.digest, tensors, numbers)
-        return out[0] if self._single else unflatten(self.spec.out_tree, out)
+        return _packed(self._form, out)
 
     def entry(self, key: Key) -> Entry:
         """The trace for calls of this kind, made now or before."""
@@ -129,12 +130,13 @@ class Calls:
         bound = self.spec.bind(args, kwargs, lambda x: isinstance(x, Slot))
         arrays = bound.arrays
         traced = trace(self.spec, bound, [_type_of(x) for x in arrays])
-        positions = [n for n, x in enumerate(arrays) if isinstance(x, Slot) and x.is_tensor]
+        slots = [(x.number, n, x.is_tensor) for n, x in enumerate(arrays) if isinstance(x, Slot)]
+        positions = [n for _, n, is_tensor in sorted(slots) if is_tensor]
+        numbers = [n for _, n, is_tensor in sorted(slots) if not is_tensor]
         fixed = [n for n, x in enumerate(arrays) if not isinstance(x, Slot)]
         captured = range(len(arrays), len(traced.kernel.params))
         closed, constant = captured[: len(traced.closures)], captured[len(traced.closures) :]
         tensors = [*positions, *closed, *fixed, *constant]
-        numbers = [n for n, x in enumerate(arrays) if isinstance(x, Slot) and not x.is_tensor]
         if not tensors:
             raise error(f"{self.spec.name} was given no tensor", "Pass one, or use sm.jit.")
         operation = Operation(traced.kernel.taking((*tensors, *numbers)), len(tensors))
@@ -184,7 +186,7 @@ def _part(
     x: object, tensors: list[Tensor], numbers: list[float], symbolic: bool, cast: torch.dtype | None
 ) -> Hashable:
     if isinstance(x, Tensor):
-        if not x.is_cpu or x.layout is not torch.strided:
+        if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
             raise _out_of_reach(x)
         if cast is not None and x.is_floating_point():
             x = x.to(cast)
@@ -205,23 +207,36 @@ def _part(
 def _structure(key: Key) -> tuple[list[object], dict[str, object]]:
     """The arguments that a key describes, with slots for tensors and floats."""
     args, kwargs = key
-    return [_unpart(p) for p in args], {name: _unpart(p) for name, p in kwargs}
+    count = itertools.count()
+    return [_unpart(p, count) for p in args], {name: _unpart(p, count) for name, p in kwargs}
 
 
-def _unpart(part: Hashable) -> object:
+def _unpart(part: Hashable, count: Iterator[int]) -> object:
     if part == NUMBER:
-        return Slot(ArrayType(dtypes.f64, (), weak=True), is_tensor=False)
+        return Slot(next(count), ArrayType(dtypes.f64, (), weak=True), is_tensor=False)
     first, *rest = part
     if isinstance(first, torch.dtype):
-        return Slot(_array_type(first, rest[0]), is_tensor=True)
+        return Slot(next(count), _array_type(first, rest[0]), is_tensor=True)
     if first == CONSTANT:
         return rest[1]
     if first == "dict":
-        return {k: _unpart(p) for k, p in rest}
-    values = [_unpart(p) for p in rest]
+        return {k: _unpart(p, count) for k, p in rest}
+    values = [_unpart(p, count) for p in rest]
     if first == "list":
         return values
     return first(*values) if hasattr(first, "_fields") else first(values)
+
+
+def _packed(form: Tree, out: Sequence[Tensor]) -> Tree:
+    """Results nested as `form` nests their numbers; in terms that torch.compile can follow."""
+    if isinstance(form, int):
+        return out[form]
+    if isinstance(form, dict):
+        return {k: _packed(f, out) for k, f in form.items()}
+    parts = [_packed(f, out) for f in form]
+    if isinstance(form, list):
+        return parts
+    return type(form)(*parts) if hasattr(form, "_fields") else tuple(parts)
 
 
 def _type_of(x: object) -> ArrayType:
@@ -256,7 +271,10 @@ def _constant(traced: Traced, number: int) -> Tensor:
 
 
 def _out_of_reach(x: Tensor) -> DeviceError:
-    if x.layout is not torch.strided:
+    if x.is_nested:
+        what = "a nested tensor was given, whose rows differ in size"
+        advice = "Pad it: torch.nested.to_padded_tensor(x, 0), and pass a mask."
+    elif x.layout is not torch.strided:
         what = f"a tensor of layout {x.layout} was given; Summand computes on dense tensors"
         advice = "Make it dense: x.to_dense()."
     elif x.is_meta:
@@ -305,7 +323,7 @@ def array(x: Tensor, *dims: Dim) -> Array:
     """
     if not isinstance(x, Tensor):
         raise error(f"smt.array takes a tensor, not {type(x).__name__}", "Write sm.array(x, i).")
-    if not x.is_cpu or x.layout is not torch.strided:
+    if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
         raise _out_of_reach(x)
     if len(dims) != x.dim():
         named = ", ".join(d.name for d in dims) or "none"

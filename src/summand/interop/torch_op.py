@@ -20,10 +20,10 @@ from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd.function import _SingleLevelFunction
 
-from summand.interop.torch_programs import find
+from summand.errors import DerivativeError
+from summand.interop.torch_programs import Operation, find
 
 if TYPE_CHECKING:
-    from torch.library import Library
     Context = torch.autograd.function.FunctionCtx
 
 _library = torch.library.Library("summand", "DEF")
@@ -63,16 +63,28 @@ def _mapped(
 def _forward(
     ctx: Context, keyset: object, program: str, numbers: Sequence[float], *xs: Tensor
 ) -> tuple[Tensor, ...]:
-    out = _below(keyset, program, list(xs), numbers)
+    if torch._C._are_functorch_transforms_active():  # the levels below record this call, too
+        with torch.enable_grad(), torch.autograd.forward_ad._set_fwd_grad_enabled(True):
+            out = _below(keyset, program, list(xs), numbers)
+    else:
+        out = _below(keyset, program, list(xs), numbers)
     operation = find(program)
     wrt = _positions(ctx.needs_input_grad[3:])
-    _, reads = operation.gradient(wrt, operation.kernel.inexact_results)
+    reads = _reads(operation, wrt)
     ctx.operation, ctx.program, ctx.numbers, ctx.reads = operation, program, numbers, reads
     ctx.save_for_backward(*(xs[n] for n in reads))
     if _has_tangents():
         ctx.save_for_forward(*xs)
     ctx.set_materialize_grads(False)
     return tuple(out)
+
+
+def _reads(operation: Operation, wrt: tuple[int, ...]) -> tuple[int, ...]:
+    """The tensors that backward reads; all of them where it will raise that there is none."""
+    try:
+        return operation.gradient(wrt, operation.kernel.inexact_results)[1]
+    except DerivativeError:
+        return tuple(range(operation.tensors))
 
 
 def _backward(ctx: Context, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:

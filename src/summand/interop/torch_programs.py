@@ -251,7 +251,10 @@ def find(name: str) -> Operation:
             "Call the decorated function; graphs for other processes come from torch.export."
         )
     head, _, body = name.partition("\n")
-    title, tensors, params, results = json.loads(head)
+    try:
+        title, tensors, params, results = json.loads(head)
+    except ValueError as fault:
+        raise ArgumentError(f"this text names no operation of Summand: {head[:60]!r}") from fault
     orders = [tuple(tuple(o) for o in side) for side in (params, results)]
     made = Operation(Kernel(parse(body), orders[0], orders[1], title), tensors)
     _remember(name, made)

@@ -442,6 +442,9 @@ def not_an_array(x: object) -> ArgumentError:
     elif hasattr(x, "__getitem__") and type(x).__module__.startswith("summand"):
         what = "a state of a recurrence was used whole"
         advice = "Read it at an earlier position: h[t: t - 1]."
+    elif type(x).__module__.partition(".")[0] == "torch":
+        what = f"{type(x).__name__} is a tensor of torch, which has no named dims"
+        advice = "Pass it as an argument, or name its dims: smt.array(x, i, j)."
     else:
         what = f"{type(x).__name__} is not an array or a number"
         advice = "Make it one: sm.array(x, i, j)."
