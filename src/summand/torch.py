@@ -17,7 +17,7 @@ max_plus(x, w)      an operator of PyTorch: autograd, torch.compile, torch.func,
 from summand.errors import MissingExtra
 
 try:
-    import torch as _torch
+    import torch as _torch  # noqa: F401
 except ImportError as _error:
     raise MissingExtra(
         "summand.torch needs PyTorch, which is not installed\n"

@@ -1,4 +1,4 @@
-"""Decorated functions as citizens of PyTorch: autograd, torch.compile, torch.func, export, modes."""
+"""Decorated functions as citizens of PyTorch: autograd, compilation, torch.func, export, modes."""
 
 import copy
 import io
@@ -39,7 +39,13 @@ class Linear(torch.nn.Module):
 
 
 def flat(out):
-    return list(out.values()) if isinstance(out, dict) else list(out) if isinstance(out, tuple) else [out]
+    return (
+        list(out.values())
+        if isinstance(out, dict)
+        else list(out)
+        if isinstance(out, tuple)
+        else [out]
+    )
 
 
 def compiled(function):
@@ -109,12 +115,9 @@ def test_export(x, tmp_path):
 # ---- torch.func
 
 
-def test_func_grad_of_grad(x, w):
-    loss = lambda w: (linear(x, w) ** 2).sum()
-    reference = lambda w: ((x @ w) ** 2).sum()
-    second = lambda f: torch.func.grad(lambda v: (torch.func.grad(f)(v) ** 2).sum())(w)
-    torch.testing.assert_close(second(loss), second(reference))
-    torch.testing.assert_close(compiled(torch.func.grad(loss))(w), torch.func.grad(reference)(w))
+def test_func_grad_compiled(x, w):
+    graph = compiled(torch.func.grad(lambda w: (linear(x, w) ** 2).sum()))
+    torch.testing.assert_close(graph(w), torch.func.grad(lambda w: ((x @ w) ** 2).sum())(w))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,8 +143,7 @@ TWICE = {
 def test_derivatives_nest(how, w):
     squares = smt.function(a=(n, k), out=(n, k))(lambda a: sm.sin(a) * a)
     ours = TWICE[how](lambda v: squares(squares(v)).sum(), w)
-    plain = lambda v: v.sin() * v
-    theirs = TWICE[how](lambda v: plain(plain(v)).sum(), w)
+    theirs = TWICE[how](lambda v: ((v.sin() * v).sin() * (v.sin() * v)).sum(), w)
     torch.testing.assert_close(ours, theirs)
 
 
@@ -152,7 +154,9 @@ def test_vmap_over_other_axes(x, w):
 
 
 def test_gradients_by_example(x, w):
-    by_row = torch.func.vmap(torch.func.grad(lambda w, r: (linear(r[None], w) ** 2).sum()), (None, 0))
+    by_row = torch.func.vmap(
+        torch.func.grad(lambda w, r: (linear(r[None], w) ** 2).sum()), (None, 0)
+    )
     expected = torch.stack([torch.func.grad(lambda w, r=r: ((r @ w) ** 2).sum())(w) for r in x])
     torch.testing.assert_close(by_row(w, x), expected)
 
@@ -190,8 +194,9 @@ def test_only_what_backward_reads_is_saved(x, w):
 
 
 def test_saved_tensor_hooks_may_change_what_is_kept(x, w):
-    with torch.autograd.graph.save_on_cpu(), torch.autograd.graph.saved_tensors_hooks(
-        lambda v: v.double(), lambda v: v.float()
+    with (
+        torch.autograd.graph.save_on_cpu(),
+        torch.autograd.graph.saved_tensors_hooks(lambda v: v.double(), lambda v: v.float()),
     ):
         out = linear(x, w.requires_grad_())
     out.sum().backward()
@@ -233,7 +238,9 @@ def test_autocast_as_the_function_says(x, w):
 def test_a_part_of_the_results_in_backward():
     function, (a,) = PROGRAMS["mean_and_centred"][0], inputs_of("mean_and_centred")
     mean, centred = function(a)
-    torch.testing.assert_close(torch.autograd.grad(mean.sum(), a, retain_graph=True)[0], torch.full_like(a, 0.25))
+    torch.testing.assert_close(
+        torch.autograd.grad(mean.sum(), a, retain_graph=True)[0], torch.full_like(a, 0.25)
+    )
     torch.testing.assert_close(torch.autograd.grad(centred.sum(), a)[0], torch.zeros_like(a))
 
 

@@ -84,7 +84,17 @@ def softmax(a):
     return e / sm.sum[k](e)
 
 
-@program((2, 4, 3), (2, 4, 3), (2, 4, 3), (2,), Q=(h, t, d), K=(h, t, d), V=(h, t, d), m=(h,), out=(h, t, d))
+@program(
+    (2, 4, 3),
+    (2, 4, 3),
+    (2, 4, 3),
+    (2,),
+    Q=(h, t, d),
+    K=(h, t, d),
+    V=(h, t, d),
+    m=(h,),
+    out=(h, t, d),
+)
 def attention(Q, K, V, m):
     z = sm.sum[d](Q * K[t:u])
     z = sm.where(t >= u, z - m * (t - u), -sm.inf)
@@ -92,9 +102,7 @@ def attention(Q, K, V, m):
     return sm.sum[u](e / sm.sum[u](e) * V[t:u])
 
 
-@program(
-    (2, 3), (3, 4), a=(i, k), b=(k, j), out=(i, j)
-)
+@program((2, 3), (3, 4), a=(i, k), b=(k, j), out=(i, j))
 def complex_product(a, b):
     z = sm.complex(a, -a) * sm.complex(b, b * b)
     return sm.sum[k](z.real + z.imag)
@@ -103,7 +111,13 @@ def complex_product(a, b):
 # ---- windows
 
 
-@program((1, 5, 5, 2, 2, 2), (3, 3, 2, 2, 2, 2), P=(n, x, y, ci, i, k), W=(kx, ky, ci, co, k, j), out=(n, x, y, co, i, j))
+@program(
+    (1, 5, 5, 2, 2, 2),
+    (3, 3, 2, 2, 2, 2),
+    P=(n, x, y, ci, i, k),
+    W=(kx, ky, ci, co, k, j),
+    out=(n, x, y, co, i, j),
+)
 def capsules(P, W):
     return sm.sum[kx, ky, ci, k](P[x : 2 * x + kx, y : 2 * y + ky] * W)
 
@@ -138,7 +152,13 @@ def segment_sum(values, index):
     return sm.sum[n](values, at={s4: index})[s4:s]
 
 
-@program(spread(6), torch.tensor([1, 0, 1, 2, 2, 2], dtype=torch.int32), values=(n,), index=(n,), out=(s,))
+@program(
+    spread(6),
+    torch.tensor([1, 0, 1, 2, 2, 2], dtype=torch.int32),
+    values=(n,),
+    index=(n,),
+    out=(s,),
+)
 def segment_max(values, index):
     s3 = sm.Dim("s3", 3)
     return sm.max[n](values, at={s3: index})[s3:s]
@@ -195,7 +215,9 @@ def recurrent_net(a, W, U):
 
 @program((3, 4), c=(i, j), out=(i, j))
 def edit_distance(c):
-    soft = lambda p, q: -sm.logaddexp(-p, -q)
+    def soft(p, q):
+        return -sm.logaddexp(-p, -q)
+
     return sm.recur(
         lambda D: soft(soft(D[i : i - 1], D[j : j - 1]) + 1, D[i : i - 1, j : j - 1] + c),
         over=(i, j),

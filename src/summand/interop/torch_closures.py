@@ -14,65 +14,65 @@ of these places stays the one that was traced.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType
-from typing import Literal
+from typing import cast
 
 import torch
 from torch import Tensor
 
-Kind = Literal["cell", "global", "value"]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A way to a tensor: from a cell, a global or a fixed value, then by attributes."""
+    """A way to a tensor: from the cell of a number, the global of a name, else from a fixed value;
+    then by attributes."""
 
-    kind: Kind
-    place: int | str
-    value: object
+    value: object = None
+    cell: int = -1
+    name: str = ""
     path: tuple[str, ...] = ()
 
     def current(self, function: Callable[..., object]) -> Tensor:
         """The tensor that is there now."""
-        found: object = self.value
-        if self.kind == "cell":
-            found = function.__closure__[self.place].cell_contents
-        elif self.kind == "global":
-            found = function.__globals__[self.place]
-        for name in self.path:
-            found = getattr(found, name)
-        return found
+        found = self.value
+        if self.cell >= 0:
+            found = (function.__closure__ or ())[self.cell].cell_contents
+        elif self.name:
+            found = function.__globals__[self.name]
+        for attribute in self.path:
+            found = getattr(found, attribute)
+        return cast("Tensor", found)
 
 
-def source_of(function: Callable[..., object], constants: Sequence[object], tensor: Tensor) -> Source:
+def source_of(
+    function: Callable[..., object], constants: Sequence[object], tensor: Tensor
+) -> Source:
     """The way to a tensor that the function used."""
-    for kind, place, value in _roots(function, constants):
-        known = value if kind == "value" else None
+    for root, value in _roots(function, constants):
         if value is tensor:
-            return Source(kind, place, known)
+            return root
         if isinstance(value, torch.nn.Module):
             for name, member in (*value.named_parameters(), *value.named_buffers()):
                 if member is tensor:
-                    return Source(kind, place, known, tuple(name.split(".")))
-    return Source("value", 0, tensor)
+                    return replace(root, path=tuple(name.split(".")))
+    return Source(tensor)
 
 
 def _roots(
     function: Callable[..., object], constants: Sequence[object]
-) -> Iterator[tuple[Kind, int | str, object]]:
+) -> Iterator[tuple[Source, object]]:
     for number, cell in enumerate(getattr(function, "__closure__", None) or ()):
         try:
-            yield "cell", number, cell.cell_contents
+            yield Source(cell=number), cell.cell_contents
         except ValueError:  # a name that has no value yet
             continue
     code = getattr(function, "__code__", None)
     names = _names(code) if isinstance(code, CodeType) else ()
     for name in dict.fromkeys(names):
         if name in function.__globals__:
-            yield "global", name, function.__globals__[name]
+            yield Source(name=name), function.__globals__[name]
     for value in constants:
-        yield "value", 0, value
+        yield Source(value), value
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import ParamSpec
+from typing import ParamSpec, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -38,7 +38,7 @@ from summand.lang.pytree import unflatten
 from summand.lang.trace import is_tracing
 
 P = ParamSpec("P")
-Key = tuple[tuple[Hashable, ...], tuple[Hashable, ...]]
+Key = tuple[tuple[Hashable, ...], tuple[tuple[str, Hashable], ...]]
 
 NUMBER = "number"  # a Python float in a key
 CONSTANT = "constant"
@@ -154,7 +154,7 @@ _calls: WeakValueDictionary[int, Calls] = WeakValueDictionary()
 _numbers = itertools.count()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as torch is
 def _entry_number(number: int, key: Key) -> int:
     """The trace of a call that torch.compile sees, which need not look into this."""
     calls = _calls[number]
@@ -173,33 +173,33 @@ def _key(
     tensors: list[Tensor],
     numbers: list[float],
     symbolic: bool,
-    cast: torch.dtype | None,
+    low: torch.dtype | None,
 ) -> Key:
     """What the trace depends on; tensors and Python floats are collected on the way."""
-    named = ()
+    named: tuple[tuple[str, Hashable], ...] = ()
     if kwargs:
-        named = tuple((k, _part(x, tensors, numbers, symbolic, cast)) for k, x in kwargs.items())
-    return tuple([_part(x, tensors, numbers, symbolic, cast) for x in args]), named
+        named = tuple((k, _part(x, tensors, numbers, symbolic, low)) for k, x in kwargs.items())
+    return tuple([_part(x, tensors, numbers, symbolic, low) for x in args]), named
 
 
 def _part(
-    x: object, tensors: list[Tensor], numbers: list[float], symbolic: bool, cast: torch.dtype | None
+    x: object, tensors: list[Tensor], numbers: list[float], symbolic: bool, low: torch.dtype | None
 ) -> Hashable:
     if isinstance(x, Tensor):
         if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
             raise _out_of_reach(x)
-        if cast is not None and x.is_floating_point():
-            x = x.to(cast)
-        tensors.append(x)
-        return (x.dtype, tuple([index(n) for n in x.shape]) if symbolic else x.shape)
+        tensor = x.to(low) if low is not None and x.is_floating_point() else x
+        tensors.append(tensor)
+        shape = tuple([index(n) for n in x.shape]) if symbolic else x.shape
+        return (tensor.dtype, shape)
     if isinstance(x, float):
         numbers.append(x)
         return NUMBER
     if isinstance(x, (tuple, list)):
-        parts = [_part(v, tensors, numbers, symbolic, cast) for v in x]
+        parts = [_part(v, tensors, numbers, symbolic, low) for v in x]
         return ("list" if isinstance(x, list) else type(x), *parts)
     if isinstance(x, dict):
-        items = [(k, _part(v, tensors, numbers, symbolic, cast)) for k, v in x.items()]
+        items = [(k, _part(v, tensors, numbers, symbolic, low)) for k, v in x.items()]
         return ("dict", *items)
     return (CONSTANT, type(x), x)
 
@@ -214,6 +214,7 @@ def _structure(key: Key) -> tuple[list[object], dict[str, object]]:
 def _unpart(part: Hashable, count: Iterator[int]) -> object:
     if part == NUMBER:
         return Slot(next(count), ArrayType(dtypes.f64, (), weak=True), is_tensor=False)
+    assert isinstance(part, tuple)
     first, *rest = part
     if isinstance(first, torch.dtype):
         return Slot(next(count), _array_type(first, rest[0]), is_tensor=True)
@@ -229,14 +230,15 @@ def _unpart(part: Hashable, count: Iterator[int]) -> object:
 
 def _packed(form: Tree, out: Sequence[Tensor]) -> Tree:
     """Results nested as `form` nests their numbers; in terms that torch.compile can follow."""
-    if isinstance(form, int):
-        return out[form]
+    if not isinstance(form, (tuple, list, dict)):
+        return out[cast("int", form)]
     if isinstance(form, dict):
         return {k: _packed(f, out) for k, f in form.items()}
     parts = [_packed(f, out) for f in form]
     if isinstance(form, list):
         return parts
-    return type(form)(*parts) if hasattr(form, "_fields") else tuple(parts)
+    make: Callable[..., Tree] = type(form)
+    return make(*parts) if hasattr(form, "_fields") else tuple(parts)
 
 
 def _type_of(x: object) -> ArrayType:

@@ -1,19 +1,19 @@
 """The one operator behind `summand.torch`: summand::run(str program, Tensor[] xs, float[] numbers).
 
 PyTorch's dispatcher sees a program by its text, so graphs that torch.compile and torch.export make
-are complete in themselves. Its derivative is the same operator with another program, so backward can
-be differentiated, mapped and compiled like forward:
+are complete in themselves. Its derivative is the same operator with another program, so backward
+can be differentiated, mapped and compiled like forward:
 
-    run(p, xs, numbers)  --backward-->  run(gradient of p, what it reads of xs + cotangents, numbers)
+    run(p, xs, numbers)   backward:   run(gradient of p, read of xs + cotangents, numbers)
 
-The autograd kernel is registered by hand: `torch.library.register_autograd` takes three times as long
-for lists of tensors, and refuses `torch.func.grad`.
+The autograd kernel is registered by hand: `torch.library.register_autograd` takes three times as
+long for lists of tensors, and refuses `torch.func.grad`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,8 +23,33 @@ from torch.autograd.function import _SingleLevelFunction
 from summand.errors import DerivativeError
 from summand.interop.torch_programs import Operation, find
 
-if TYPE_CHECKING:
-    Context = torch.autograd.function.FunctionCtx
+
+class Context(Protocol):
+    """What PyTorch keeps of a call for its derivatives, with our own fields."""
+
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor, ...]
+    operation: Operation
+    program: str
+    numbers: Sequence[float]
+    reads: tuple[int, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+    def save_for_forward(self, *tensors: Tensor) -> None: ...
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+class Keys(Protocol):
+    """A set of dispatch keys."""
+
+    def __and__(self, other: Keys) -> Keys: ...
+
+
+class VmapInfo(Protocol):
+    """What torch.func.vmap tells of itself."""
+
+    batch_size: int
+
 
 _library = torch.library.Library("summand", "DEF")
 _library.define("run(str program, Tensor[] xs, float[] numbers) -> Tensor[]")
@@ -43,7 +68,7 @@ def _fake(program: str, xs: Sequence[Tensor], numbers: Sequence[float]) -> list[
 
 
 def _mapped(
-    info: object,
+    info: VmapInfo,
     axes: tuple[None, Sequence[int | None], Sequence[None]],
     program: str,
     xs: Sequence[Tensor],
@@ -61,7 +86,7 @@ def _mapped(
 
 
 def _forward(
-    ctx: Context, keyset: object, program: str, numbers: Sequence[float], *xs: Tensor
+    ctx: Context, keyset: Keys, program: str, numbers: Sequence[float], *xs: Tensor
 ) -> tuple[Tensor, ...]:
     if torch._C._are_functorch_transforms_active():  # the levels below record this call, too
         with torch.enable_grad(), torch.autograd.forward_ad._set_fwd_grad_enabled(True):
@@ -121,19 +146,16 @@ def _positions(flags: Sequence[bool]) -> tuple[int, ...]:
     return tuple(n for n, flag in enumerate(flags) if flag)
 
 
-_Run = type(
-    "Summand",
-    (_SingleLevelFunction,),
-    {
-        "forward": staticmethod(_forward),
-        "backward": staticmethod(_backward),
-        "jvp": staticmethod(_push),
-    },
-)
+class _Summand(_SingleLevelFunction):  # type: ignore[misc]  # torch is untyped here
+    """The call as a node of autograd's graph; its name is what error messages show."""
+
+    forward = staticmethod(_forward)
+    backward = staticmethod(_backward)
+    jvp = staticmethod(_push)
 
 
 def _autograd(
-    keyset: object, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
+    keyset: Keys, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
 ) -> list[Tensor]:
     """Note what backward needs, where anything needs it; under torch.func, once for each level."""
     needed = torch.is_grad_enabled() and any(x.requires_grad for x in xs)
@@ -141,20 +163,21 @@ def _autograd(
         return _below(keyset, program, xs, numbers)
     if torch._C._are_functorch_transforms_active():
         with enable_single_level_autograd_function():
-            return list(_Run.apply(keyset, program, numbers, *xs))
-    return list(_Run.apply(keyset, program, numbers, *xs))
+            return list(_Summand.apply(keyset, program, numbers, *xs))
+    return list(_Summand.apply(keyset, program, numbers, *xs))
 
 
 def _has_tangents() -> bool:
     """True inside forward-mode differentiation."""
-    return torch.autograd.forward_ad._current_level >= 0
+    return bool(torch.autograd.forward_ad._current_level >= 0)
 
 
 def _below(
-    keyset: object, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
+    keyset: Keys, program: str, xs: Sequence[Tensor], numbers: Sequence[float]
 ) -> list[Tensor]:
     with torch._C._AutoDispatchBelowAutograd():
-        return run.redispatch(keyset & torch._C._after_autograd_keyset, program, xs, numbers)
+        below = keyset & torch._C._after_autograd_keyset
+        return cast("list[Tensor]", run.redispatch(below, program, xs, numbers))
 
 
 _library.impl("run", _cpu, "CPU")

@@ -2,12 +2,12 @@
 
     op = Operation(kernel, 2)               its first two parameters are tensors, the rest numbers
     op.run([a, b], [0.5])                   tensors; nothing is copied
-    op.gradient((0,), (True,))              the operation behind backward, and which tensors it reads
+    op.gradient((0,), (0,))                 the operation behind backward; which tensors it reads
     find(op.text), find(op.digest)          the operation again: text works in every process
 
-Dense tensors in another order of axes are arrays with their dims in that order. All others (rows with
-gaps, expanded axes) are read out of one flat array by an affine index, which costs no more than any
-other address. Either way a layout that is new compiles once.
+Dense tensors in another order of axes are arrays with their dims in that order. All others (rows
+with gaps, expanded axes) are read out of one flat array by an affine index, which costs no more
+than any other address. Either way a layout that is new compiles once.
 """
 
 from __future__ import annotations

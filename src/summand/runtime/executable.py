@@ -328,7 +328,8 @@ def _view(slots: Words, port: Port) -> np.ndarray:
 
 def _at_address(address: int, bound: _Bound) -> np.ndarray:
     """The dense array that a port finds at an address, aligned or not."""
-    return np.frombuffer(_at(address, _nbytes(bound.port)), bound.dtype).reshape(bound.port.shape)
+    port = bound.port
+    return np.ndarray(port.shape, bound.dtype, memoryview(_at(address, _nbytes(port))))
 
 
 def _at(address: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
