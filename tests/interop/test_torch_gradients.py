@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'summand[torch]'")
 
 import summand.torch as smt  # noqa: E402
+from summand.interop.torch_function import calls_of  # noqa: E402
 from summand.interop.torch_op import run  # noqa: E402
 from tests.interop.torch_programs import PROGRAMS, inputs_of  # noqa: E402
 
@@ -21,11 +22,6 @@ def floats(function):
         return tuple(x for x in leaves if x.is_floating_point())
 
     return called
-
-
-def calls_of(function):
-    (cell,) = [c for c in function.__closure__ if hasattr(c.cell_contents, "entries")]
-    return cell.cell_contents
 
 
 @pytest.mark.parametrize("name", NAMES)

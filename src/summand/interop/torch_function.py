@@ -150,7 +150,7 @@ class Calls:
         )
 
 
-_calls: WeakValueDictionary[int, Calls] = WeakValueDictionary()
+_calls: WeakValueDictionary[int, Calls] = WeakValueDictionary()  # by their numbers
 _numbers = itertools.count()
 
 
@@ -187,7 +187,7 @@ def _part(
 ) -> Hashable:
     if isinstance(x, Tensor):
         if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
-            raise _out_of_reach(x)
+            raise out_of_reach(x)
         tensor = x.to(low) if low is not None and x.is_floating_point() else x
         tensors.append(tensor)
         shape = tuple([index(n) for n in x.shape]) if symbolic else x.shape
@@ -272,7 +272,8 @@ def _constant(traced: Traced, number: int) -> Tensor:
     return tensor if tensor.dtype is dtype else tensor.view(dtype)
 
 
-def _out_of_reach(x: Tensor) -> DeviceError:
+def out_of_reach(x: Tensor) -> DeviceError:
+    """The error for a tensor whose numbers no program can read."""
     if x.is_nested:
         what = "a nested tensor was given, whose rows differ in size"
         advice = "Pad it: torch.nested.to_padded_tensor(x, 0), and pass a mask."
@@ -311,9 +312,18 @@ def function(
         def called(*args: P.args, **kwargs: P.kwargs) -> Tree:
             return calls.call(args, kwargs)
 
+        called.__dict__["calls"] = calls
         return called
 
     return decorate
+
+
+def calls_of(function: Callable[..., object]) -> Calls:
+    """The calls of a decorated function so far. Raises ArgumentError for any other."""
+    calls = getattr(function, "calls", None)
+    if isinstance(calls, Calls):
+        return calls
+    raise error("a function that smt.function has decorated is wanted", "Decorate it.")
 
 
 def array(x: Tensor, *dims: Dim) -> Array:
@@ -326,7 +336,7 @@ def array(x: Tensor, *dims: Dim) -> Array:
     if not isinstance(x, Tensor):
         raise error(f"smt.array takes a tensor, not {type(x).__name__}", "Write sm.array(x, i).")
     if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
-        raise _out_of_reach(x)
+        raise out_of_reach(x)
     if len(dims) != x.dim():
         named = ", ".join(d.name for d in dims) or "none"
         what = f"a tensor of shape {tuple(x.shape)} needs {x.dim()} dims, given: {named}"

@@ -34,9 +34,14 @@ class Context(Protocol):
     numbers: Sequence[float]
     reads: tuple[int, ...]
 
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
-    def save_for_forward(self, *tensors: Tensor) -> None: ...
-    def set_materialize_grads(self, value: bool) -> None: ...
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors for `saved_tensors`, with their versions."""
+
+    def save_for_forward(self, *tensors: Tensor) -> None:
+        """Keep tensors for `jvp`."""
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether cotangents that are zero come as tensors."""
 
 
 class Keys(Protocol):
