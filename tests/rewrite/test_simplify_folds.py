@@ -1,5 +1,7 @@
 """Golden text of simplify: indices, reductions, scatters."""
 
+import pytest
+
 from summand.rewrite.simplify import simplify
 from tests.rewrite.golden import assert_golden
 
@@ -194,14 +196,15 @@ def test_padding_of_padding():
     )
 
 
-def test_padding_after_a_slice_stays():
+@pytest.mark.parametrize("place", ["x + 2", "x"])
+def test_padding_after_a_slice_stays(place):
     """Composed, it would show elements that the slice cut off."""
-    source = """
-        program (%0: f32{i=9}) {
-          %1: f32{x=4} = reindex %0 {i: x + 2} trusted
-          %2: f32{y=8} = reindex %1 {x: y - 2} fill 0.0
+    source = f"""
+        program (%0: f32{{i=9}}) {{
+          %1: f32{{x=4}} = reindex %0 {{i: {place}}} trusted
+          %2: f32{{y=8}} = reindex %1 {{x: y - 2}} fill 0.0
           return %2
-        }
+        }}
         """
     assert_golden(simplify, source, source)
 

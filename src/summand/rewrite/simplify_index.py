@@ -138,9 +138,10 @@ def _joint_mode(outer: Reindex, inner: Reindex) -> tuple[Mode | None, bool | int
     if outer.mode == "trusted":
         return inner.mode, inner.fill
     gathers = any(isinstance(i, Var) for _, i in outer.index)
-    if outer.mode == "raise" and gathers and not _renames_only(inner):
+    renames = inner.mode == "trusted" and _renames_only(inner, outer.arg.type)
+    if outer.mode == "raise" and gathers and not renames:
         return None, 0
-    if _renames_only(inner) and inner.mode == "trusted":
+    if renames:
         return outer.mode, outer.fill
     same = inner.fill == outer.fill and type(inner.fill) is type(outer.fill)
     if outer.mode == inner.mode == "fill" and same and _covers(outer, inner):
@@ -148,10 +149,12 @@ def _joint_mode(outer: Reindex, inner: Reindex) -> tuple[Mode | None, bool | int
     return None, 0
 
 
-def _renames_only(op: Reindex) -> bool:
+def _renames_only(op: Reindex, type_: Type) -> bool:
     """True where each index is one dim alone, of the same size: then both have the same range."""
     names = [i.as_dim() if isinstance(i, Form) else None for _, i in op.index]
-    return None not in names and len(set(names)) == len(names) and op.mode == "trusted"
+    sizes = [type_.sizes.get(name or "") for name in names]
+    same = sizes == [op.arg.type.sizes[d] for d, _ in op.index]
+    return same and len(set(names)) == len(names)
 
 
 def _covers(outer: Reindex, inner: Reindex) -> bool:
