@@ -7,10 +7,11 @@ from summand import dtypes as dt
 from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.nodes import SUM, Cond, Interleave, Monoid, Type, While
+from summand.ir.text import parse
 from summand.loops.nodes import Branch, Copy, Loop, Repeat
 from summand.options import Options, Target
 from summand.schedule.lower import lower
-from tests.lower.agreement import assert_lowers
+from tests.lower.agreement import assert_lowers, rewritten
 from tests.lower.cases import (
     attention,
     edit_distance,
@@ -200,3 +201,19 @@ def test_a_long_chain_is_cut_before_the_nests_become_too_deep():
         x = b.rename(x, {"j": "i"}) if "j" in x.type.names else x
     program = b.finish([x])
     assert_lowers(program, arguments(program))
+
+
+def test_a_scatter_of_equal_values_counts_them():
+    program = parse(
+        """
+        program (%0: f32{j=1}) {
+          %1: i32{x=3} = iota x
+          %2: i32{} = constant 0
+          %3: i32{x=3} = mul %1 %2
+          %4: f32{x=3} = reindex %0 {j: %3} raise
+          %5: f32{y=1} = reduce_at sum {x} %4 {y: %3} raise
+          return %5
+        }
+        """
+    )
+    assert_lowers(rewritten(program), arguments(program))

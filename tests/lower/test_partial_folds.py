@@ -96,8 +96,8 @@ def test_golden():
             %3: f32{b=2,d=40} = add %0 %1
             return %3
           }
-          %3: f32{b=2,d_block=3,t=64} = reduce_at sum {d} %2 {d_block: d//16} trusted
-          %4: f32{b=2,t=64} = reduce sum {d_block} %3
+          %3: f32{b=2,d.block=3,t=64} = reduce_at sum {d} %2 {d.block: d//16} trusted
+          %4: f32{b=2,t=64} = reduce sum {d.block} %3
           %5: f32{b=2,d=40} = reduce sum {t} %2
           %6: f32{d=40} = reduce sum {b} %5
           return %4, %6

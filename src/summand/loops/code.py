@@ -122,9 +122,13 @@ class Code:
                 return below
 
     def store_dims(self, store: Store) -> frozenset[str]:
-        """The own dims for each point of which a store runs."""
+        """The own dims for each point of which a store runs. One that updates what it stores to
+        counts each point of the ordered dims, also where all of them are alike."""
         values = (store.value, *address_refs(store.at))
         below = frozenset().union(*(self.deps[r] for r in values))
+        loads = (i.buffer for i in self.nest.code if isinstance(i, Load))
+        if store.combine is not None or store.buffer in loads:
+            below |= frozenset(self.nest.ordered)
         return below | self.closed(address_dims(store.at))
 
     # ---- evaluation

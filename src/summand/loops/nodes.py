@@ -176,7 +176,8 @@ class Store:
 
     Runs for every point of the dims that the address and the value depend on (reduced ones
     included: such a store runs inside the reduction). Where a guard fails, nothing is stored.
-    A combining store may meet one element several times: the points run in the order of the dims.
+    A combining store, or one to a buffer that the nest loads, runs for every point of the ordered
+    dims as well; it may meet one element several times: the points run in the order of the dims.
     """
 
     buffer: str

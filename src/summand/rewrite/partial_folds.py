@@ -1,7 +1,7 @@
 """Cut reductions of what a recurrence makes step by step, so that its own loop can fold them.
 
-    h = recur t: …  {b, d, s, t}             p = sum{d} (h · u) at d.p: d//16     {b, d.p, s, t}
-    C = sum{d} (h · u)                 ->    C = sum{d.p} p
+    h = recur t: …  {b, d, s, t}             p = sum{d} (h · u) at d.block: d//16
+    C = sum{d} (h · u)                 ->    C = sum{d.block} p
     A = sum{b, t} (h · v)              ->    q = sum{t} (h · v);  A = sum{b} q
 
 States at all positions are large; folded where they are made, they need not be stored at all.
@@ -37,6 +37,7 @@ from summand.rewrite.costs import inputs
 from summand.rewrite.rebuild import Rebuild
 from summand.rewrite.recurrences import in_registers, separable
 
+MARK = ".block"  # in the names of dims that count blocks, and of no others
 ENOUGH = 256  # points to be shared out by tasks and lanes
 
 
@@ -54,7 +55,7 @@ def block_of(op: object) -> Block | None:
     if not isinstance(op, ReduceAt) or len(op.index) != 1 or op.monoid.name not in SCALAR_OP:
         return None
     place, form = op.index[0]
-    if op.mode != "trusted" or op.monoid.combine is not None or isinstance(form, Var):
+    if MARK not in place or op.monoid.combine is not None or isinstance(form, Var):
         return None
     for dim, n in op.args[0].type.dims:
         for size in {atom.by for atom, _ in form.terms if not isinstance(atom, str)}:
@@ -140,7 +141,7 @@ def _cut(new: Rebuild, eqn: Eqn, family: _Family, names: Names, target: Target) 
         size = target.lanes(dtype.bits)
         if sizes[block] <= size:
             return False
-        place = names.fresh(f"{block}_block")
+        place = names.fresh(f"{block}{MARK}")
         form = Form.of(block) // size
         kept = {d: n for d, n in sizes.items() if d not in inner and d != block}
         kept[place] = -(-sizes[block] // size)

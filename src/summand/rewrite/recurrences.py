@@ -1,4 +1,8 @@
-"""Recurrences that one nest can run with states in registers, and dims that tasks may share out."""
+"""Recurrences that run with states in registers, and dims that tasks may share out.
+
+h[t] from h[t-1]                              one nest over t, in order
+D[i, j] from D[i-1, j-1], D[i-1, j], D[i, j-1]   a loop over i around one nest over j, in order
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,36 @@ def in_registers(op: Recur) -> bool:
     step back, and only maps of the states at their own place."""
     if len(op.over) != 1:
         return False
-    back = 1 if op.forward[0] else -1
-    if any(r.shift != (back,) for r in op.reads):
+    return all(s == (1,) for s in _steps_back(op)) and _is_pointwise(op)
+
+
+def in_rows(op: Recur) -> bool:
+    """Whether a recurrence over two dims runs row by row: what it reads lies one step back in its
+    row, or anywhere in the row before."""
+    if len(op.over) != 2:
         return False
-    names = [r.type.names for r in op.body.results]
-    if any(n != names[0] for n in names):
+    return all(s == (0, 1) or s[0] == 1 for s in _steps_back(op)) and _is_pointwise(op)
+
+
+def carries(op: Recur) -> bool:
+    """Whether states travel in registers along the last dim of a recurrence."""
+    return in_registers(op) or in_rows(op)
+
+
+def _steps_back(op: Recur) -> list[tuple[int, ...]]:
+    """How many steps each read goes back along each dim."""
+    signs = [1 if f else -1 for f in op.forward]
+    return [tuple(s * v for s, v in zip(signs, r.shift, strict=True)) for r in op.reads]
+
+
+def _is_pointwise(op: Recur) -> bool:
+    if not op.body.results:
         return False
-    return all(_pointwise(e, names[0]) for e in op.body.eqns) and all(
-        p.type.names <= names[0] for p in op.body.params
+    names = op.body.results[0].type.names
+    if any(r.type.names != names for r in op.body.results):
+        return False
+    return all(_pointwise(e, names) for e in op.body.eqns) and all(
+        p.type.names <= names for p in op.body.params
     )
 
 

@@ -109,7 +109,8 @@ def _joins_steps(nest: _Nest, unit: Unit) -> bool:
     names = {d for d, _ in unit.space}
     if not unit.space <= nest.space or not names.issuperset(over):
         return False
-    if {d for d, _ in unit.folds} & set(over) and not _folds_by_parts(unit):
+    summed = {d for d, _ in unit.folds} & set(over)
+    if summed and (len(over) > 1 or not _folds_by_parts(unit)):
         return False
     block = unit.block
     folds = {d: block.size if block and d == block.dim else n for d, n in unit.folds}

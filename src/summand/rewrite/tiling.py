@@ -51,7 +51,8 @@ def choose_tiles(
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache
-        _grow(tiles, rank[0], min(sizes[rank[0]], VECTOR), sizes, cluster, target, FAR)
+        want = min(sizes[rank[0]], VECTOR)
+        _grow(tiles, rank[0], want, sizes, cluster, target, FAR, tasks=target.threads)
     else:
         panels = [d for d in rank if _shares_panels(cluster, d)]
         if panels:

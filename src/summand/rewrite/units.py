@@ -28,7 +28,7 @@ from summand.ir.nodes import (
 from summand.rewrite.costs import inputs, point_cost
 from summand.rewrite.partial_folds import Block, block_of
 from summand.rewrite.plan import Access, Graph, Inner, is_control
-from summand.rewrite.recurrences import in_registers, separable
+from summand.rewrite.recurrences import carries, separable
 
 Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
 
@@ -67,8 +67,8 @@ class Unit:
 
     @property
     def carries(self) -> bool:
-        """Whether it is a recurrence that one nest runs with its states in registers."""
-        return isinstance(self.eqn.op, Recur) and in_registers(self.eqn.op)
+        """Whether it is a recurrence that runs with its states in registers."""
+        return isinstance(self.eqn.op, Recur) and carries(self.eqn.op)
 
     @property
     def is_nest(self) -> bool:

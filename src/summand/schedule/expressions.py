@@ -199,7 +199,7 @@ class Code(Coordinates):
             case "captured":
                 return self.value(op.captured[found.number], at, guards, fill)
             case "read":
-                if found.recur in self.carried:
+                if self._travels(found, op):
                     return self._carry(found, op, at)
                 return self._read(found, op, at, guards)
             case _:
@@ -343,12 +343,18 @@ class Code(Coordinates):
             raise InternalError(f"lower: {var} is read away from its position")
         return self.value(op.body.results[which], {d: c for d, c in at.items() if d not in op.over})
 
+    def _travels(self, found: Inner, op: Recur) -> bool:
+        """Whether an earlier state is in a register: it lies back along the own dim alone."""
+        dim = self.carried.get(found.recur)
+        shift = zip(op.over, op.reads[found.number].shift, strict=True)
+        return dim is not None and not any(s for d, s in shift if d != dim)
+
     def _carry(self, found: Inner, op: Recur, at: At) -> Ref:
         """An earlier state: a register whose next value is this position's state."""
         read = op.reads[found.number]
         dim = self.carried[found.recur]
         init = op.inits[found.number]
-        first = {o: Coord(Form.of(0 if f else n - 1)) for o, f, n in _over(op)}
+        first = {o: Coord(Form.of(0 if f else n - 1)) for o, f, n in _over(op) if o == dim}
         start = self.value(init, {**at, **first})
         ref = len(self.code)
         dtype = accumulator(init.type.dtype)

@@ -1,15 +1,17 @@
-"""Lower a recurrence: one nest with carries, or a loop around the nests of its body.
+"""Lower a recurrence: nests with carries, or a loop around the nests of its body.
 
     %9 = recur over t: h = a·h[t-1] + u     ->   nest d t: c = carry init next …; store
+    %9 = recur over i, j: D = f(D[i-1, j-1], D[i, j-1])
+                                            ->   loop i: nest b j: c = carry …; store row; copy row
     %9 = recur over t: h = tanh(W h[t-1])   ->   loop t: nest i k: h[t] = fold …
 
-The second form keeps its states in memory: the whole array where all positions are wanted, else the
+The last form keeps its states in memory: the whole array where all positions are wanted, else the
 latest one, with a copy for each earlier position that the body reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
@@ -19,6 +21,7 @@ from summand.loops.nodes import Carry, Last, Loop, Stmt
 from summand.rewrite.plan import Stage
 from summand.schedule.coordinates import Coord, Storage, shifted
 from summand.schedule.task import NestBuilder, Task
+from summand.schedule.turn import turned
 
 LowerStage = Callable[[Task, Stage], tuple[Stmt, ...]]
 
@@ -29,6 +32,8 @@ def lower_recur(task: Task, eqn: Eqn, stage: Stage, lower: LowerStage) -> tuple[
         raise InternalError("lower: a recurrence is expected")
     if stage.carried is None:
         return _loop(task, eqn, eqn.op, stage, lower)
+    if len(eqn.op.over) > 1:
+        return _rows(task, eqn, eqn.op, stage)
     return (_registers(task, eqn, eqn.op, stage),)
 
 
@@ -58,12 +63,7 @@ def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
             carry = _carry_of(builder, ref, time)
             last = builder.code.emit(Last(carry, builder.code.dtype(ref)))
             builder.store(task.storage[out], at, last)
-    for dim, n in (*sizes.items(), (time, size)):
-        builder.reuse(dim, n, dim)
-    for root in stage.roots:
-        if root not in eqn.outs:
-            at = builder.point(root.type.dims)
-            builder.store(task.storage[root], at, builder.code.value(root, at))
+    _store_others(builder, eqn, stage, {**sizes, time: size})
     return builder.finish()
 
 
@@ -75,6 +75,95 @@ def _carry_of(builder: NestBuilder, ref: int, time: str) -> int:
     dtype = builder.code.dtype(ref)
     start = builder.code.const(0, dtype)
     return builder.code.emit(Carry(time, start, ref, dtype))
+
+
+# ---- rows: states in registers along the row, in memory from one row to the next
+
+
+def _rows(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> tuple[Stmt, ...]:
+    """A loop over rows around the nest of one row. The row before lies in scratch of its own: a
+    nest that reads what it stores would have to run without lanes."""
+    (down, along), (forward, right), (rows, size) = op.over, op.forward, op.sizes
+    inner = replace(task, positions=dict(task.positions), outer=dict(task.outer), earlier={})
+    name = _fresh(down, task)
+    inner.outer[name] = rows
+    inner.positions[down] = Coord(Form.of(name) if forward else Form.of(rows - 1) - Form.of(name))
+    sizes = {d: n for r in op.body.results for d, n in r.type.dims}
+    builder = NestBuilder.over(
+        inner, {**sizes, along: size}, (*eqn.outs, *stage.roots), {eqn: along}
+    )
+    if along not in builder.dims:
+        builder.add(along, size)
+    here = Coord(Form.of(along) if right else Form.of(size - 1) - Form.of(along))
+    builder.code.positions[along] = here
+    builder.ordered = (along,)
+    keep = op.keep or ("all",) * len(eqn.outs)
+    moves: list[Stmt] = []
+    last: list[Stmt] = []
+    states = [_Row.of(inner, op, k, (along, size), here) for k in range(len(eqn.outs))]
+    for k, (out, result) in enumerate(zip(eqn.outs, op.body.results, strict=True)):
+        row, at = states[k], builder.point(result.type.dims)
+        wanted = out in stage.roots
+        if row.before is None and not wanted:
+            continue
+        ref = builder.code.value(result, at)
+        if wanted and keep[k] == "all":
+            builder.store(task.storage[out], {**at, **builder.point(zip(op.over, op.sizes))}, ref)
+            wanted = False
+        if row.before is not None or wanted:
+            builder.store(row.now, {**at, along: here}, ref)
+        if row.before is not None:
+            moves.append(_copy_row(inner, result, (along, size), row.now, row.before))
+        if wanted:
+            end = {along: Coord(Form.of(size - 1 if right else 0))}
+            last.append(_copy_last(task, out, row.now, end))
+    _store_others(builder, eqn, stage, {**sizes, **dict(zip(op.over, op.sizes, strict=True))})
+    row_nests = turned(inner, builder.finish(), along)
+    return (Loop(name, rows, (*row_nests, *moves)), *last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Scratch for a state along this row, and along the one before where that is read."""
+
+    now: Storage
+    before: Storage | None
+
+    @staticmethod
+    def of(task: Task, op: Recur, k: int, along: tuple[str, int], here: Coord) -> _Row:
+        """Make it; `task.earlier` then says what each read of the row before reads."""
+        result = op.body.results[k]
+        dims = (along, *_extents(task, result))
+        now = _scratch(task, f"row {result}", result, dims)
+        before: Storage | None = None
+        for param, read in zip(op.body.params, op.reads, strict=False):
+            if read.state != k or not read.shift[0]:
+                continue
+            if before is None:
+                before = _scratch(task, f"row before {result}", result, dims)
+            strides = dict(before.strides)
+            base = (here.form - read.shift[1]) * strides.pop(along[0])
+            task.earlier[param] = shifted(replace(before, strides=tuple(strides.items())), base)
+        return _Row(now, before)
+
+
+def _copy_row(
+    task: Task, var: Var, along: tuple[str, int], source: Storage, target: Storage
+) -> Stmt:
+    builder = NestBuilder.over(task, dict((along, *var.type.dims)))
+    at = builder.point((along, *var.type.dims))
+    builder.store(target, at, builder.code.load_from(source, at))
+    return builder.finish()
+
+
+def _store_others(builder: NestBuilder, eqn: Eqn, stage: Stage, sizes: Mapping[str, int]) -> None:
+    """Store what else the nest computes from the states."""
+    for dim, n in sizes.items():
+        builder.reuse(dim, n, dim)
+    for root in stage.roots:
+        if root not in eqn.outs:
+            at = builder.point(root.type.dims)
+            builder.store(builder.task.storage[root], at, builder.code.value(root, at))
 
 
 # ---- states in memory

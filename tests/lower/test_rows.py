@@ -1,0 +1,73 @@
+"""Recurrences over two dims: a loop over rows, states in registers along the row."""
+
+import numpy as np
+import pytest
+
+from summand import compiler
+from summand import dtypes as dt
+from summand.ad import vjp
+from summand.ir.builder import Builder
+from summand.ir.interp import run
+from summand.ir.nodes import Read, Recur, Type
+from summand.loops.nodes import Carry, Loop, Nest
+from summand.rewrite.drop_unused import drop_unused
+from tests.lower.agreement import assert_lowers, order_of
+from tests.lower.cases import value
+from tests.programs import arguments
+from tests.rewrite.agreement import assert_close
+
+NEAR = ((1, 1), (1, 0), (0, 1))
+FAR = ((0, 1), (1, -1), (1, 2), (1, 0))  # anywhere in the row before
+
+
+def table(batch, i, j, shifts=NEAR, forward=(True, True), keep="all"):
+    """D = softmin of its neighbours + cost; a second state counts along the rows."""
+    inner = Builder()
+    params = [value(inner, b=batch) for _ in range(len(shifts) + 2)]
+    inner.param(Type(dt.i32)), inner.param(Type(dt.i32))
+    *near, count, cost = params
+    total = inner.constant(0.0, dt.f32)
+    for p in near:
+        total = inner.map("add", total, inner.map("exp", inner.map("neg", p)))
+    new = inner.map("sub", cost, inner.map("log", total))
+    more = inner.map("add", inner.map("mul", count, inner.constant(0.5, dt.f32)), new)
+    body = inner.finish([new, more])
+    b = Builder()
+    cost = value(b, b=batch, i=i, j=j)
+    start = b.convert(b.map("max", b.iota("i", i), b.iota("j", j)), dt.f32)
+    signs = [1 if f else -1 for f in forward]
+    reads = [Read(0, tuple(s * v for s, v in zip(signs, shift))) for shift in shifts]
+    reads.append(Read(1, (0, signs[1])))
+    inits = (*[start] * len(shifts), value(b, b=batch))
+    sizes = {"b": batch, **({"i": i, "j": j} if keep == "all" else {})}
+    op = Recur(("i", "j"), forward, (i, j), tuple(reads), inits, (cost,), body, (keep, keep))
+    return b.finish(b.emit(op, [Type.of(dt.f32, sizes)] * 2))
+
+
+@pytest.mark.parametrize("keep", ["all", "last"])
+@pytest.mark.parametrize("forward", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("shifts", [NEAR, FAR])
+def test_plain(shifts, forward, keep):
+    program = table(2, 3, 5, shifts, forward, keep)
+    module = assert_lowers(program, arguments(program))
+    (kernel,) = module.kernels
+    loop = next(s for s in kernel.body if isinstance(s, Loop))
+    nests = [s for s in loop.body if isinstance(s, Nest)]
+    assert any(isinstance(i, Carry) for n in nests for i in n.code)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (17, 3, 37), (32, 5, 16), (3, 2, 33), (5, 1, 20)])
+@pytest.mark.parametrize("forward", [(True, True), (False, False)])
+def test_compiled(sizes, forward):
+    for program in (table(*sizes, forward=forward), gradient(table(*sizes, forward=forward))):
+        args = arguments(program)
+        params = [order_of(p) for p in program.params]
+        executable = compiler.compile(program, params, [order_of(r) for r in program.results])
+        arrays = [np.ascontiguousarray(a.transposed(o).array) for a, o in zip(args, params)]
+        found = executable.run(arrays)
+        for var, wanted, got in zip(program.results, run(program, args), found, strict=True):
+            assert_close(wanted.transposed(order_of(var)).array, got, var.type.dtype)
+
+
+def gradient(program):
+    return drop_unused(vjp(program, tuple(range(len(program.params)))))
