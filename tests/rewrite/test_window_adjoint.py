@@ -188,3 +188,41 @@ def test_gathered_places_stay():
 def test_second_derivative_of_a_strided_convolution():
     once = vjp(convolution(2), (0, 1))
     assert gone(same(vjp(once, (0, 1, 2))))
+
+
+def moved(fn, position_first, mode="fill", far=("k",), place="u"):
+    """Σ_{x,k} a{x,k} · b{k} into the place x + r, x - r or r - x."""
+    b = Builder()
+    a, weight = b.param(array(x=7, k=3, keep=2)), b.param(array(k=3))
+    distance = b.param(Type.of(i32, {d: {"k": 3, "keep": 2}[d] for d in far}))
+    pair = (b.iota("x", 7), distance)
+    at = b.map(fn, *(pair if position_first else reversed(pair)))
+    value = b.map("mul", a, weight)
+    return b.finish(b.reduce_at(SUM, ["x", "k"], [value], {place: at}, {place: 6}, mode))
+
+
+@pytest.mark.parametrize("far", [(), ("k",), ("k", "keep")])
+@pytest.mark.parametrize("place", ["u", "x"])
+@pytest.mark.parametrize(
+    "fn, first", [("add", True), ("add", False), ("sub", True), ("sub", False)]
+)
+def test_positions_moved_by_a_table(fn, first, far, place):
+    program = moved(fn, first, far=far, place=place)
+    table = np.random.default_rng(1).integers(-4, 9, [{"k": 3, "keep": 2}[d] for d in far])
+    args = [*random_args(program)[:2], Named(table.astype(np.int32), far)]
+    new = window_adjoint(program)
+    verify(new)
+    assert not any(isinstance(e.op, ReduceAt) for e in new.eqns)
+    (expected,), (found,) = run(program, args), run(new, args)
+    order = sorted(expected.order)
+    np.testing.assert_allclose(found.transposed(order).array, expected.transposed(order).array)
+
+
+def test_moved_positions_that_stay():
+    """Where an index out of range is an error, and where the distance varies with the position."""
+    b = Builder()
+    a, distance = b.param(array(x=7)), b.param(Type.of(i32, {"x": 7}))
+    at = b.map("add", b.iota("x", 7), distance)
+    varies = b.finish(b.reduce_at(SUM, ["x"], [a], {"u": at}, {"u": 6}, "fill"))
+    for program in (moved("add", True, mode="raise"), varies):
+        assert any(isinstance(e.op, ReduceAt) for e in window_adjoint(program).eqns)

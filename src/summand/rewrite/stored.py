@@ -86,7 +86,7 @@ class _Choice:
             unread = out not in self.used and out not in self.wanted
             if unread and not isinstance(eqn.op, ReduceAt):
                 continue
-            free = is_free(eqn)
+            free = is_free(eqn) or self._is_place(eqn)
             deep = below >= (2 * DEPTH if free else DEPTH)
             dear = deep or (not free and self._worth(out, price))
             if out in self.wanted or dear or self._must(eqn, out):
@@ -96,6 +96,17 @@ class _Choice:
             stored = out in self.hard
             self.depth[out] = 0 if stored else below + 1
             self.price[out] = 0.0 if stored else price
+
+    def _is_place(self, eqn: Eqn) -> bool:
+        """Whether it is a position moved by a distance, read only as the index of a padded array:
+        the position becomes a part of the address."""
+        if not isinstance(eqn.op, Map) or eqn.op.fn not in ("add", "sub"):
+            return False
+        made = [self.graph.eqn(a) for a in eqn.op.args]
+        return any(m is not None and isinstance(m.op, Iota) for m in made) and all(
+            isinstance(r.op, Reindex) and r.op.mode == "fill" and r.op.arg != eqn.out
+            for r in self.graph.readers.get(eqn.out, ())
+        )
 
     def _soft_limit(self, out: Var) -> float:
         """Slots above which a value of several readers may be worth its memory. A value at every

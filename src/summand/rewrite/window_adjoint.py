@@ -8,6 +8,9 @@
         odd{u}  = reindex c {k: 1, x: u} fill 0
         cx = interleave (u 2) (even, odd)
 
+    cx = reduce_at sum {x, k} c {u: %i}, %i = x + %r{k, …}              (%r does not vary along x)
+    ->  cx{u} = reduce sum {k} (reindex c {x: u - %r} fill 0)
+
 Each place is solved for one of the summed dims that reach it: u = s·x + d·k + c gives
 x = (u - d·k - c)/s. Where s > 1, u and the other dims are split into residues modulo s, so that
 the division is exact by construction and no multiplication by a dropped element is made. Several
@@ -17,7 +20,7 @@ A sum that feeds only the scatter joins it, a factor that does not vary along th
 outside, and the reads go to the factors of a product, so that the gradient of a convolution is one
 contraction (for each residue) of the two arrays themselves.
 
-Needs a verified Program. Sums in another order. Leaves scatters with computed (gathered) places,
+Needs a verified Program. Sums in another order. Leaves scatters with other computed places,
 other monoids, mode "clip", and forms in which a summed dim stays under // or % with others.
 """
 
@@ -27,7 +30,19 @@ from collections.abc import Mapping, Sequence
 
 from summand.ir.fresh import Names
 from summand.ir.index import Form
-from summand.ir.nodes import SUM, Eqn, Map, Mode, Program, Reduce, ReduceAt, Var, operands
+from summand.ir.nodes import (
+    SUM,
+    Eqn,
+    Index,
+    Iota,
+    Map,
+    Mode,
+    Program,
+    Reduce,
+    ReduceAt,
+    Var,
+    operands,
+)
 from summand.rewrite.places import Stuck, Term, count, digits, solve
 from summand.rewrite.rebuild import Rebuild, inside
 
@@ -69,8 +84,10 @@ class _Emitter(Rebuild):
     def gathered(self, eqn: Eqn, op: ReduceAt) -> Var | None:
         """The scatter as reductions, or None where it stays."""
         forms = {d: i for d, i in op.index if isinstance(i, Form)}
-        if op.monoid != SUM or len(forms) < len(op.index):
+        if op.monoid != SUM:
             return None
+        if len(forms) < len(op.index):
+            return self._moved_back(eqn, op)
         if op.mode == "clip" and not _inside(forms, eqn.out.type.sizes, op.args[0].type.sizes):
             return None
         arg, dims, factors = self._joined(eqn, op)
@@ -91,6 +108,46 @@ class _Emitter(Rebuild):
         except Stuck:
             return None
         return self._assembled(eqn, arg, terms, factors)
+
+    def _moved_back(self, eqn: Eqn, op: ReduceAt) -> Var | None:
+        """The scatter where every place is a summed position moved by a computed distance."""
+        (arg,) = op.args
+        moves = {u: _distance(self.made, i, op.dims) for u, i in op.index if isinstance(i, Var)}
+        back = {m[1]: (u, m[0], m[2]) for u, m in moves.items() if m is not None}
+        clash = (arg.type.names - back.keys()) & moves.keys()
+        clash |= {d for *_, r in back.values() for d in r.type.names & back.keys()}
+        if clash or len(back) < len(op.index):
+            return None
+        if op.mode not in ("fill", "trusted") or arg.type.count == 0:
+            return None
+        outer, self.loc = self.loc, eqn.loc
+        index: dict[str, Var] = {}
+        for x, (u, sign, distance) in back.items():
+            place = self.convert(self.iota(u, eqn.out.type.sizes[u]), distance.type.dtype)
+            far = self.of(distance)
+            match sign:
+                case "x + r":
+                    index[x] = self.map("sub", place, far)
+                case "x - r":
+                    index[x] = self.map("add", place, far)
+                case _:
+                    index[x] = self.map("sub", far, place)
+        value = self._read_back(arg, index)
+        rest = [d for d in op.dims if d not in index]
+        value = self.reduce(SUM, rest, value)[0] if rest else value
+        self.loc = outer
+        return self.expand(value, eqn.out.type.sizes)
+
+    def _read_back(self, var: Var, index: Mapping[str, Var]) -> Var:
+        """An old value at computed places, zero outside; a product through its factors."""
+        own: dict[str, Index] = {d: i for d, i in index.items() if d in var.type.names}
+        if not own:
+            return self.of(var)
+        made = self.made.get(var)
+        op = made.op if made is not None and self.readers.get(var) == 1 else None
+        if isinstance(op, Map) and op.fn == "mul":
+            return self.map("mul", *(self._read_back(a, index) for a in op.args))
+        return self.reindex(self.of(var), own, {}, "fill")
 
     def _joined(self, eqn: Eqn, op: ReduceAt) -> tuple[Var, tuple[str, ...], list[Var]]:
         """What is scattered and over which dims, with the sums that feed only this; and factors
@@ -180,6 +237,27 @@ class _Emitter(Rebuild):
             return self.map("mul" if len(args) == 2 else "neg", *(read(a) for a in args))
         mode: Mode = "trusted" if _inside(index, given, sizes) else "fill"
         return self.reindex(self.of(var), index, sizes, mode)
+
+
+def _distance(
+    made: Mapping[Var, Eqn], index: Var, dims: Sequence[str]
+) -> tuple[str, str, Var] | None:
+    """How a place is computed from a position x and a distance r that does not vary along x:
+    "x + r", "x - r" or "r - x"; and x and r."""
+    eqn = made.get(index)
+    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn not in ("add", "sub"):
+        return None
+    first, second = eqn.op.args
+    for position, distance in ((first, second), (second, first)):
+        found = made.get(position)
+        if found is None or not isinstance(found.op, Iota):
+            continue
+        x = found.op.dim
+        if x in dims and x not in distance.type.names:
+            if eqn.op.fn == "add":
+                return "x + r", x, distance
+            return ("x - r" if position == first else "r - x"), x, distance
+    return None
 
 
 def _inside(forms: Mapping[str, Form], places: Mapping[str, int], sizes: Mapping[str, int]) -> bool:

@@ -241,11 +241,10 @@ class Code(Coordinates):
     ) -> tuple[Coord, Guard | None]:
         """The place that an index means, and the condition under which it exists (mode "fill")."""
         if isinstance(index, Var):
-            ref = self.value(index, at, guards)
             if mode == "fill":
-                ref = self.convert(ref, i64 if self.dtype(ref).bits > 32 else i32)
-                coord = Coord(ZERO, ((ref, 1),))
-                return coord, Guard(ZERO, size, coord.dynamic)
+                coord = self._computed(index, at, guards)
+                return coord, Guard(coord.form, size, coord.dynamic)
+            ref = self.value(index, at, guards)
             return Coord(ZERO, ((self.clamp(ref, max(size, 1)), 1),)), None
         coord = self.place(index, at)
         if mode == "trusted":
@@ -254,6 +253,21 @@ class Code(Coordinates):
         if guard is None or mode == "fill":
             return coord, guard
         return Coord(ZERO, ((self.clamp(self.integer(coord), max(size, 1)), 1),)), None
+
+    def _computed(self, index: Var, at: At, guards: tuple[Guard, ...]) -> Coord:
+        """A computed place; positions that are added to it stay a form of the nest's dims."""
+        eqn = self.graph.eqn(index)
+        if eqn is not None and isinstance(eqn.op, Iota):
+            return self.linear(at[eqn.op.dim])
+        op = self._inlined_map(index)
+        if op is not None and op.fn in ("add", "sub") and index.type.dtype.bits >= 32:
+            a, b = (self._computed(arg, at, guards) for arg in op.args)
+            sign = 1 if op.fn == "add" else -1
+            return Coord(
+                a.form + b.form * sign, a.dynamic + tuple((r, f * sign) for r, f in b.dynamic)
+            )
+        ref = self.value(index, at, guards)
+        return Coord(ZERO, ((self.convert(ref, i64 if self.dtype(ref).bits > 32 else i32), 1),))
 
     def _filled(self, ref: Ref, guards: tuple[Guard, ...], fill: Scalar) -> bool:
         """Whether a value is a load that gives `fill` by itself where a guard fails."""
