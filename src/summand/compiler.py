@@ -226,7 +226,8 @@ def plan(request: Request, program: Program, log: Log) -> Plan:
     began = time.perf_counter()
     params = param_orders(request.program, request.param_order)
     program = gather_rows(program, params, request.result_order)
-    fused = fuse(program, request.target, request.options)
+    orders = dict(zip(program.params, params, strict=True))
+    fused = fuse(program, request.target, request.options, orders)
     log.stage("fused", began, _never, lambda: plan_text(fused))
     return fused
 

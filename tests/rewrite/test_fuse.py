@@ -53,6 +53,15 @@ def test_softmax_over_the_other_dim_tiles_whole_lines():
     assert tile.steps >= 4 * TARGET.threads
 
 
+def test_softmax_of_long_columns_walks_whole_rows_three_times():
+    program = softmax(4096, 4096, "i")
+    (x,) = program.params
+    kernels = fuse(program, TARGET, Options(), {x: ("i", "j")}).items
+    assert [len(k.stages[0].roots) for k in kernels] == [1, 1, 1]  # max; sum of exp; quotient
+    assert sum(r.type.count == x.type.count for k in kernels for r in k.roots) == 1
+    assert len(fuse(program, TARGET, Options(), {x: ("j", "i")}).items) == 1
+
+
 def test_layer_norm_is_one_kernel():
     cluster = only(layer_norm(8192, 1024))
     assert shared(cluster) == {"i"}

@@ -9,7 +9,7 @@ Shared dims are those along which every unit is tileable and reads the others at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ SMALL = 30_000.0  # cycles of work below which one task is enough
 HEAVY = 24.0  # operations for each element read or stored that make a product worth its own tiling
 LANES = 16  # elements of a vector
 FEWEST_TILES = 8  # from which values of a tile take less memory than whole ones
+STRIP = 512  # bytes of a row below which a tile reads memory much slower than whole rows
 TILING_LOSS = 0.12  # of a heavy product's time, where it shares its tiles with others
 
 Dims = frozenset[tuple[str, int]]
@@ -76,18 +77,21 @@ def join(
     units: Sequence[Unit],
     results: frozenset[Var],
     target: Target,
+    orders: Mapping[Var, tuple[str, ...]],
     streamed: frozenset[Var] = frozenset(),
     find_sum: FindSum | None = None,
 ) -> list[Group]:
     """Groups in an order in which each reads only earlier ones. Roots in `streamed` are summed
-    beside what they fold, where `find_sum` still says how."""
-    return _Joining(results, target, streamed, find_sum).run(units)
+    beside what they fold, where `find_sum` still says how. `orders`: of arrays in memory, as far
+    as they are known."""
+    return _Joining(results, target, orders, streamed, find_sum).run(units)
 
 
 @dataclass(slots=True)
 class _Joining:
     results: frozenset[Var]
     target: Target
+    orders: Mapping[Var, tuple[str, ...]]
     streamed: frozenset[Var]
     find_sum: FindSum | None
     groups: dict[int, Group] = field(default_factory=dict)
@@ -188,6 +192,8 @@ class _Joining:
             return 0.0
         if not small and (self._across(a, b, shared) or _narrows(one, two, shared)):
             return 0.0
+        if not small and any(self._in_strips(v, shared) for v in (*one.reads, *two.reads)):
+            return 0.0
         private = self._private(a, b)
         if one.carries or two.carries:
             private -= local_values((*one.units, *two.units), private)
@@ -216,6 +222,29 @@ class _Joining:
             if len(maker.units) > 1 and not maker.shared & shared:
                 return True
         return False
+
+    def _in_strips(self, var: Var, shared: Dims) -> bool:
+        """Whether tiles that stay in cache would be narrow strips of a large array's rows."""
+        if var.type.nbytes <= self.target.l3:
+            return False
+        points = self.target.l2 // max(_piece(var, shared), 1)  # of the shared dims, in a tile
+        run = var.type.dtype.bytes
+        for dim in reversed(self._order_of(var)):
+            size = var.type.sizes[dim]
+            if (dim, size) in shared:
+                run *= max(1, min(size, points))
+                if size > points:
+                    return run < STRIP
+                points //= size
+            else:
+                run *= size
+        return False
+
+    def _order_of(self, var: Var) -> tuple[str, ...]:
+        """A value's order in memory: its own, or that of an array with its dims; else none."""
+        known = (o for v, o in self.orders.items() if var.type.names <= v.type.names)
+        order = self.orders.get(var) or next(known, ())
+        return tuple(d for d in order if d in var.type.names)
 
     def _private(self, a: int, b: int) -> set[Var]:
         """Values that only the two groups together know."""

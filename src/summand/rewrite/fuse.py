@@ -36,30 +36,34 @@ from summand.rewrite.stored import choose_stored
 from summand.rewrite.streams import find_streams, sum_of
 from summand.rewrite.units import Unit, unit_of
 
+Orders = Mapping[Var, tuple[str, ...]]
+UNKNOWN: Orders = MappingProxyType({})
 
-def fuse(program: Program, target: Target, options: Options) -> Plan:
-    """The plan of a program."""
+
+def fuse(program: Program, target: Target, options: Options, orders: Orders = UNKNOWN) -> Plan:
+    """The plan of a program. `orders`: of arrays in memory, as far as they are known."""
     whole = unique_bodies(flatten_bodies(program))
     cut = unique_bodies(partial_folds(whole, target)) if options.fuse else whole
-    found = _fused(cut, target, options)
+    found = _fused(cut, target, options, orders)
     if found is None:
-        found = _fused(whole, target, options)
+        found = _fused(whole, target, options, orders)
     assert found is not None
     return found
 
 
-def _fused(program: Program, target: Target, options: Options) -> Plan | None:
+def _fused(program: Program, target: Target, options: Options, orders: Orders) -> Plan | None:
     """The plan, unless folds in parts of the program are not where their tasks are."""
     graph = Graph.of(program)
     chosen = choose_stored(graph, program, target)
     units = _units(graph, program, chosen.all)
     results = frozenset(program.results)
-    groups = join(units, results, target) if options.fuse else solitary(units)
+    groups = join(units, results, target, orders) if options.fuse else solitary(units)
     stored = chosen.all
     streams = find_streams(graph, groups, stored, results, target)
     if streams.folds:
         stored |= streams.stored
-        groups = _streamed(graph, _units(graph, program, stored), results, target, streams.folds)
+        units = _units(graph, program, stored)
+        groups = _streamed(graph, units, results, target, orders, streams.folds)
     if not all(_has_blocks(g) for g in groups):
         return None
     soft = chosen.soft - streams.stored
@@ -82,6 +86,7 @@ def _streamed(
     units: Sequence[Unit],
     results: frozenset[Var],
     target: Target,
+    orders: Orders,
     folds: Mapping[Var, Eqn],
 ) -> list[Group]:
     """Groups in which some reductions are summed tile by tile."""
@@ -89,7 +94,7 @@ def _streamed(
     def find_sum(unit: Unit, group: Group) -> Sum | None:
         return sum_of(graph, unit, folds[unit.roots[0]], group)
 
-    return join(units, results, target, frozenset(folds), find_sum)
+    return join(units, results, target, orders, frozenset(folds), find_sum)
 
 
 def _units(graph: Graph, program: Program, stored: frozenset[Var]) -> list[Unit]:

@@ -70,6 +70,9 @@ def _keep(
         again += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
         again += move_cycles(more, target) / 2
     stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
+    if len(groups[own].units) == 1:  # a kernel for this value alone
+        stored += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+        stored += move_cycles(sum(v.type.nbytes for v in inputs), target) / 2
     return stored < again
 
 

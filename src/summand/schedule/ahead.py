@@ -18,9 +18,10 @@ from dataclasses import replace
 from typing import assert_never
 
 from summand.ir.index import Form
-from summand.loops.nodes import Guard, Kernel, Let, Load, Loop, Nest, Schedule, Stmt, When
+from summand.loops.nodes import Buffer, Guard, Kernel, Let, Load, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
-from summand.schedule.accesses import Access, analyse
+from summand.schedule.accesses import Access, Facts, analyse
+from summand.schedule.cost import lane_kind
 from summand.schedule.moves import nests_of, substitute
 
 TASKS = 32  # tasks that remain
@@ -148,21 +149,52 @@ def several_reads(kernel: Kernel) -> bool:
     return len(nests) > 1 and bool(loads)
 
 
+def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nest:
+    """A scheduled nest that asks early for what it reads once from large arrays, line by line.
+
+    The processor finds the next line of one stream by itself, not of several at once.
+    """
+    schedule = nest.schedule
+    if schedule is None or not schedule.loops:
+        return nest
+    facts = analyse(nest, {b.name: b.dtype.bits for b in buffers.values()})
+    walked = [a for a in facts.loads if lane_kind(a.strides, a.loose, schedule.lanes) == "unit"]
+    if len({(a.buffer, a.at) for a in walked}) < 2:
+        return nest
+    wanted: dict[str, int] = {}
+    for load in walked:
+        buffer = buffers[load.buffer]
+        large = buffer.memory == "global" and buffer.size * load.bits // 8 > 2 * target.l2
+        if large and _once(load, facts.extents) and load.buffer not in wanted:
+            wanted[load.buffer] = _distance(load, facts, schedule, FAR_BYTES)
+    found = tuple((b, d) for b, d in wanted.items() if d)
+    return replace(nest, schedule=replace(schedule, prefetch=found))
+
+
 def copy_ahead(nest: Nest) -> Nest:
     """A scheduled nest that copies rows from far apart: prefetch a good many vectors ahead."""
     schedule = nest.schedule
     if schedule is None or not schedule.loops:
         return nest
     facts = analyse(nest)
+    lanes = math.prod(p.count for p in schedule.lanes)
+    far = {a.buffer: AHEAD * lanes * a.bits // 8 for a in facts.loads}
+    found = {a.buffer: _distance(a, facts, schedule, far[a.buffer]) for a in facts.loads}
+    wanted = tuple((b, d) for b, d in found.items() if d)
+    return replace(nest, schedule=replace(schedule, prefetch=wanted))
+
+
+def _distance(load: Access, facts: Facts, schedule: Schedule, far: int) -> int:
+    """Elements between a load and the one that comes about `far` bytes of it later, or 0."""
     held = {p.dim: p.count for p in schedule.lanes}
     for piece in (*schedule.tile, *schedule.unroll):
         held[piece.dim] = held.get(piece.dim, 1) * piece.count
-    lanes = math.prod(p.count for p in schedule.lanes)
-    vectors = math.prod(held.values()) // max(1, lanes)
+    run = math.prod(n for d, n in held.items() if load.stride(d)) * load.bits // 8
     for dim in reversed(schedule.loops):
-        distances = {a.buffer: a.stride(dim) * held.get(dim, 1) for a in facts.loads}
-        if vectors >= AHEAD:
-            wanted = tuple((b, d) for b, d in distances.items() if d)
-            return replace(nest, schedule=replace(schedule, prefetch=wanted))
-        vectors *= -(-facts.extents[dim] // held.get(dim, 1))
-    return nest
+        rounds = -(-facts.extents[dim] // held.get(dim, 1))
+        ahead = -(-far // run)
+        if ahead * 2 <= rounds and load.stride(dim):
+            return ahead * held.get(dim, 1) * load.stride(dim)
+        if load.stride(dim):
+            run *= rounds
+    return 0

@@ -17,7 +17,14 @@ from typing import assert_never
 from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Ref, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
-from summand.schedule.ahead import TASKS, coarsen, copy_ahead, fetch_ahead, several_reads
+from summand.schedule.ahead import (
+    TASKS,
+    coarsen,
+    copy_ahead,
+    fetch_ahead,
+    several_reads,
+    stream_ahead,
+)
 from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
 from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
@@ -160,7 +167,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     bypass = streams(final, choice, buffers, target)
     schedule = build_schedule(final, choice, bypass)
-    kernel = chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
+    nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
+    kernel = chain.with_nest(nest).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
 
 

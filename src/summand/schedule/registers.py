@@ -354,7 +354,7 @@ def _best_tile(
     model = build_model(facts, lanes, unrolled, dims, target, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)
     lane_dims = {p.dim: p.count for p in lanes}
-    weigh = _Traffic(facts, dims, lanes, looped)
+    weigh = _Traffic(facts, dims, lanes, looped, target)
     rest = math.prod(
         -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.tiled if d not in dims
     )
@@ -436,13 +436,19 @@ class _Traffic:
     no rows that meet in one cache set, remainders avoided."""
 
     def __init__(
-        self, facts: Facts, dims: Sequence[str], lanes: Sequence[Piece], looped: bool
+        self,
+        facts: Facts,
+        dims: Sequence[str],
+        lanes: Sequence[Piece],
+        looped: bool,
+        target: Target,
     ) -> None:
         lane = {p.dim: p.count for p in lanes}
         inner = [a for a in facts.loads if a.dims & facts.reduced]
         vectors = [a for a in facts.loads if any(a.stride(d) for d in lane)]
         rows = [a for a in inner if lane_kind(a.strides, a.loose, lanes) == "splat"]
         self.looped = looped
+        wide = [a for a in (*facts.loads, *facts.stores) if _span(facts, a) > target.l2]
         self.dims = [
             (
                 facts.extents[d],
@@ -450,7 +456,8 @@ class _Traffic:
                 d in lane,
                 bool(vectors) and all(d in a.dims for a in vectors),
                 max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
-                any(0 < abs(a.stride(d)) * a.bits // 8 < 64 for a in rows),
+                any(0 < abs(a.stride(d)) * a.bits // 8 < LINE for a in rows),
+                not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
             )
             for d in dims
         ]
@@ -460,7 +467,7 @@ class _Traffic:
         rows = columns = 1
         factor = meeting = 1.0
         for dim, count in zip(self.dims, counts, strict=True):
-            extent, lanes, is_lane, streams, alias, near = dim
+            extent, lanes, is_lane, streams, alias, near, far = dim
             step = count * lanes
             factor *= -(-extent // step)
             if extent % step:
@@ -474,9 +481,17 @@ class _Traffic:
             meeting *= max(1.0, count * alias)
             if streams and count > 1:
                 factor *= 1 + 0.03 * math.log2(count)
+            if far:  # rows of memory side by side: few vectors of each, where one stream is fastest
+                factor *= 1 + 0.5 * math.log2(count)
         if meeting > 6:
             factor *= 1 + 0.04 * (meeting - 6)
         return factor * (1 + 0.06 / rows + 0.04 / columns) if self.looped else factor
+
+
+def _span(facts: Facts, access: Access) -> int:
+    """Bytes from the first element that an access touches to the last."""
+    steps = (abs(access.stride(d)) * (n - 1) for d, n in facts.extents.items())
+    return (sum(steps) + 1) * access.bits // 8
 
 
 def _alias(stride: int) -> float:
