@@ -26,7 +26,7 @@ from summand.schedule.ahead import (
     stream_ahead,
 )
 from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
-from summand.schedule.grid import Operands, columns_goal, free_units, spread, task_goal
+from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
     Chain,
@@ -59,6 +59,7 @@ FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
+SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
     if goal > 1 and not once:
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         operands = _operand_bytes(facts, lanes)
-        share = columns_goal(goal, choice.cycles, operands, tiles, target.l2 // 2)
+        goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
         goal = max(1, goal // math.prod(n for _, n in spread_out.kernel.grid))
         chain = spread(spread_out, free_units(spread_out, rows, choice.steps), goal)
@@ -386,5 +387,6 @@ def _operand_bytes(facts: Facts, lanes: set[str]) -> Operands:
     for load in facts.loads:
         if load.dims & facts.reduced:
             size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
-            sizes[bool(load.dims & lanes)] += size
+            copied = SLAB_BYTES if is_far_row(facts, load, lanes) else 1.0
+            sizes[bool(load.dims & lanes)] += size * copied
     return Operands(sizes[0], sizes[1])

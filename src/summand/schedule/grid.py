@@ -2,8 +2,10 @@
 
     rows m_o=171 (tiles)  ->  grid m_og=35, five tiles to a task
 
-The number of tasks follows from the predicted cycles alone, so results do not depend on the number
-of threads. Rows are spread first, outermost first; lanes only where there are not enough rows.
+The number of tasks follows from the predicted cycles and from what usual numbers of threads make of
+it: 49 tasks leave one of two threads idle for a task, and one of eight for seven. It never follows
+from the threads there are, so results do not depend on them. Rows are spread first, outermost
+first; lanes only where there are not enough rows.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from summand.loops.nodes import Loop
 from summand.schedule.moves import Chain, is_free, may_repeat, parallelise, tile
 
 TASK_CYCLES = 25_000.0  # least work of a task: about 7 µs
-MOST_TASKS = 32
+MOST_TASKS = 64
+UNEVEN = 0.02  # share of the time lost to threads that wait, from which tasks are cut once more
+THREADS = ((2, 0.5), (4, 0.3), (8, 0.2))  # numbers of threads, and how much each counts
 PACKING_TASKS = 16
 L3_BYTES = 12.0  # that one core reads from the last cache in a cycle
+SEEN = 0.25  # share of the time for them that arithmetic does not hide
+TAIL = 1.0  # tasks' worth of time that a thread waits in the end, where two share the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +52,25 @@ def task_goal(cycles: float, packing: bool = False) -> int:
     return max(1, min(MOST_TASKS, int(cycles / TASK_CYCLES)))
 
 
-def _block(unit: Unit, wanted: float, exact: bool) -> int:
-    """Steps to a task: about `count / wanted`, so that little is computed twice."""
+def idle_share(tasks: int) -> float:
+    """How much longer equal tasks take than if threads never waited for the last ones."""
+    return sum(w * (-(-tasks // p) * p / tasks - 1) for p, w in THREADS)
+
+
+def _block(unit: Unit, wanted: float, exact: bool, others: int = 1) -> int:
+    """Steps to a task: about `count / wanted`, so that little is computed twice and the tasks,
+    for each of as many as `others` of them, come out even."""
     count = unit.count
     ideal = max(1, int(count / wanted))
     if wanted >= count:
         return 1
     best, least = count, math.inf
-    for block in _near(ideal, count):
+    for block in dict.fromkeys((*_near(ideal, count), count)):
         waste = -(-count // block) * block / count - 1
         if exact and waste > 0:
             continue
         badness = waste * 4 + abs(math.log(block / ideal)) * 0.25
+        badness += 2 * idle_share(others * -(-count // block))
         if badness < least:
             best, least = block, badness
     if least == math.inf:  # no divisor near: the greatest below, or none
@@ -74,36 +87,42 @@ def _near(ideal: int, count: int) -> list[int]:
     return [-(-count // n) for n in tasks if low <= -(-count // n) <= high][:128] or [ideal]
 
 
-def columns_goal(goal: int, cycles: float, operands: Operands, tiles: int, cache: int) -> int:
-    """Of `goal` tasks, how many divide the `tiles` columns of a contraction.
+def contraction_tasks(
+    most: int, cycles: float, operands: Operands, tiles: int, cache: int
+) -> tuple[int, int]:
+    """Into how many tasks a contraction is cut, `most` at most, and how many of them divide the
+    `tiles` columns.
 
-    Each task reads its share of both operands; what it reads of the rows should stay in the
-    `cache`, and column blocks that are moved back compute some tiles twice.
+    More tasks end more evenly, but each reads its share of both operands again. What it reads of
+    the rows should stay in the `cache`, and column blocks that are moved back compute some tiles
+    twice.
     """
-    best, least = 1, math.inf
-    for count in sorted({1, 2, 4, 8, 16, tiles}):
-        share = goal / count
-        if count > tiles or share < 0.6:
-            continue
-        moved = operands.columns * share + operands.rows * count
-        if operands.rows / share > cache:  # read again for every panel
-            moved += operands.rows * count
-        block = _block(Unit("", tiles), count, False)
-        twice = -(-tiles // block) * block / tiles - 1
-        cost = moved / L3_BYTES + cycles * twice
-        if cost < least * 0.95:
-            best, least = count, cost
+    best, least = (1, 1), math.inf
+    for goal in sorted({most, *(g for g in (16, 32, 64) if g < most)}):
+        for count in sorted({1, 2, 4, 8, 16, tiles}):
+            share = goal / count
+            if count > tiles or share < 0.6:
+                continue
+            moved = operands.columns * share + operands.rows * count
+            if operands.rows / share > cache:  # read again for every panel
+                moved += operands.rows * count
+            block = _block(Unit("", tiles), count, False)
+            twice = -(-tiles // block) * block / tiles - 1
+            cost = SEEN * moved / L3_BYTES + cycles * (twice + TAIL / goal)
+            if cost < least * 0.995:
+                best, least = (goal, count), cost
     return best
 
 
 def spread(chain: Chain, units: Sequence[Unit], goal: int) -> Chain:
     """Move pieces of the units into the grid until there are about `goal` tasks."""
-    tasks = 1
+    tasks, others = 1, math.prod(n for _, n in chain.kernel.grid)
     for unit in units:
-        if tasks * 2 > goal:
+        uneven = 1 < tasks <= goal and idle_share(tasks * others) > UNEVEN
+        if tasks * 2 > goal and not uneven:
             break
         exact = unit.is_loop and not may_repeat(chain.nest)
-        block = _block(unit, goal / tasks, exact)
+        block = _block(unit, max(2.0, goal / tasks), exact, tasks * others)
         count = -(-unit.count // block)
         if count < 2:
             continue
