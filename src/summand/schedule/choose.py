@@ -53,6 +53,7 @@ from summand.schedule.nests import (
 from summand.schedule.pack import is_far_row, pack_ahead, pack_in_task, slab_bytes
 from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
+from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
@@ -77,9 +78,14 @@ def schedule_kernel(kernel: Kernel, target: Target) -> Scheduled:
     """Choose grid, packing and the schedule of every nest."""
     if kernel.grid:
         return Scheduled((_each_nest(kernel, target),))
-    done = [_schedule_one(k, target) for k in separate(kernel)]
-    kernels = tuple(k for s in done for k in s.kernels)
-    return Scheduled(kernels, tuple(t for s in done for t in s.temporaries))
+    parts = separate(kernel)
+    done = [_schedule_one(k, target) for k in parts]
+    temporaries = tuple(t for s in done for t in s.temporaries)
+    if len(done) > 1 and independent(parts):
+        merged = in_phases([s.kernels for s in done])
+        if merged is not None:
+            return Scheduled(merged, temporaries)
+    return Scheduled(tuple(k for s in done for k in s.kernels), temporaries)
 
 
 def _schedule_one(kernel: Kernel, target: Target) -> Scheduled:

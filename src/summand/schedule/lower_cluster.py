@@ -8,13 +8,11 @@ The last tile of a dim that the tile does not divide is moved back to end at the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from summand.dtypes import DType
 from summand.ir.index import Form
-from summand.ir.nodes import Interleave, ReduceAt, Var
-from summand.loops.nodes import Load, Nest, Stmt
-from summand.rewrite.partial_folds import block_of
+from summand.ir.nodes import Var
+from summand.loops.nodes import Stmt
 from summand.rewrite.plan import Cluster, Graph, Stage, Tile
 from summand.rewrite.units import product
 from summand.schedule.coordinates import Coord, Storage
@@ -54,8 +52,6 @@ def lower_cluster(
     packer = Packer(task, orders)
     parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
     name = _name(graph, cluster)
-    if len(parts) == 1 and _is_apart(graph, cluster):
-        return [_alone(task, name, stmt) for stmt in parts[0]]
     body: tuple[Stmt, ...] = tuple(stmt for part in parts for stmt in part)
     for w in reversed([w for w in walked if w.steps > 1]):
         body = w.around(body)
@@ -91,31 +87,6 @@ def _place_scratch(
                 task.add_scratch(name, *kind)
             busy.append((last.get(var, k), name, kind))
             task.storage[var] = task.within(Storage.dense(name, var.type.dtype, dims))
-
-
-def _is_apart(graph: Graph, cluster: Cluster) -> bool:
-    """Whether a cluster's statements may be kernels of their own."""
-    eqn = graph.eqn(cluster.roots[0])
-    if eqn is None or block_of(eqn.op) is not None:
-        return False
-    return isinstance(eqn.op, ReduceAt | Interleave)
-
-
-def _alone(task: Task, name: str, stmt: Stmt) -> Launched:
-    """A statement as a kernel of its own, with only the buffers that it touches."""
-    kernel = task.kernel(name, (), (stmt,))
-    used = _touched(stmt)
-    names = task.kernel_buffers()
-    kept = [k for k, b in enumerate(kernel.params) if b.name in used]
-    kernel = replace(kernel, params=tuple(kernel.params[k] for k in kept))
-    return kernel, tuple(names[k] for k in kept)
-
-
-def _touched(stmt: Stmt) -> set[str]:
-    if not isinstance(stmt, Nest):
-        return {name for inner in stmt.body for name in _touched(inner)}
-    loads = {i.buffer for i in stmt.code if isinstance(i, Load)}
-    return loads | {s.buffer for s in stmt.stores}
 
 
 def _name(graph: Graph, cluster: Cluster) -> str:
