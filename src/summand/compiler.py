@@ -45,6 +45,7 @@ from summand.loops.nodes import Check, Module
 from summand.loops.text import text as loops_text
 from summand.loops.verify_module import verify_module
 from summand.options import Options, Target
+from summand.rewrite.accumulate import accumulate
 from summand.rewrite.checks import IndexCheck, insert_checks
 from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
@@ -59,6 +60,7 @@ from summand.rewrite.simplify import simplify
 from summand.rewrite.sparse_sums import sparse_sums
 from summand.rewrite.split_complex import split_complex
 from summand.rewrite.split_recur import split_recur
+from summand.rewrite.unwrap import unwrap
 from summand.rewrite.window_adjoint import window_adjoint
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
@@ -89,7 +91,9 @@ PASSES = (
     Pass(merge_equal, "a function that is traced twice must be simplified only once"),
     Pass(simplify, "fold constants, so that later passes see fewer equations"),
     Pass(merge_equal, "differentiation repeats forward work"),
+    Pass(accumulate, "a sum over the steps of a loop needs no step kept"),
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
+    Pass(unwrap, "an affine read is a vector and has an affine adjoint; a remainder has neither"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
     Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),

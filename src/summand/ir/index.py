@@ -192,12 +192,18 @@ class Form:
             inner = atom.form.simplify(sizes)
             term = inner // atom.by if atom.op == "//" else inner % atom.by
             if inner.dims <= sizes.keys() and all(sizes[d] > 0 for d in inner.dims):
+                inner = inner if atom.op == "//" else inner.near(atom.by)
                 lo, hi = inner.range(sizes)
                 if lo // atom.by == hi // atom.by:
                     quotient = lo // atom.by
                     term = Form.of(quotient) if atom.op == "//" else inner - quotient * atom.by
             out = out + term * c
         return out
+
+    def near(self, by: int) -> Form:
+        """A form that is the same modulo `by`, with coefficients of least magnitude."""
+        terms = ((a, c % by - by if 2 * (c % by) > by else c % by) for a, c in self.terms)
+        return Form.make(terms, self.const)
 
     def solve(self, dim: str) -> tuple[int, Form] | None:
         """Write  self = c·dim + rest  with `dim` not in rest; None where that is impossible."""

@@ -10,12 +10,12 @@ states as whole arrays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.dtypes import bool_, i32
 from summand.ir.builder import Builder
 from summand.ir.index import Form
-from summand.ir.nodes import Call, Cond, Eqn, Index, Program, Recur, Type, Var, While
+from summand.ir.nodes import Call, Cond, Eqn, Index, Map, Program, Recur, Type, Var, While
 from summand.rewrite.rebuild import Rebuild, inside
 
 
@@ -24,12 +24,13 @@ def flatten_bodies(program: Program) -> Program:
     if not any(isinstance(e.op, Recur | Cond | While) for e in program.eqns):
         return program
     new = Rebuild(program)
+    made = {o: e for e in program.eqns for o in e.outs}
     for eqn in program.eqns:
         op = inside(eqn.op, flatten_bodies)
         if not isinstance(op, Recur):
             new.copy(eqn, op)
             continue
-        body = _named_reads(_without_conds(op.body), len(op.reads))
+        body = _named_reads(_without_conds(op.body), _chosen(op, made))
         op = Recur(op.over, op.forward, op.sizes, op.reads, op.inits, op.captured, body, op.keep)
         if any(isinstance(e.op, While | Call) for e in body.eqns):
             new.loc = eqn.loc
@@ -40,10 +41,20 @@ def flatten_bodies(program: Program) -> Program:
     return new.done(program)
 
 
-def _named_reads(body: Program, reads: int) -> Program:
-    """Give each earlier state an equation, so that one that is read often can be chosen once."""
+def _chosen(op: Recur, made: Mapping[Var, Eqn]) -> list[int]:
+    """Parameters of a body that are choices: earlier states, and captured choices of steps."""
+    found = list(range(len(op.reads)))
+    for k, var in enumerate(op.captured, len(op.reads)):
+        source = made[var].op if var in made else None
+        if isinstance(source, Map) and source.fn == "where" and set(op.over) & var.type.names:
+            found.append(k)
+    return found
+
+
+def _named_reads(body: Program, chosen: Sequence[int]) -> Program:
+    """Give each choice an equation, so that one that is read often can be made once."""
     new = Rebuild(body)
-    for p in body.params[:reads]:
+    for p in (body.params[k] for k in chosen):
         here = new.of(p)
         new.env[p] = new.map("convert", here, dtype=here.type.dtype)
     for eqn in body.eqns:

@@ -47,6 +47,20 @@ def _is_pointwise(op: Recur) -> bool:
     )
 
 
+def in_turns(op: Recur) -> frozenset[int]:
+    """The states of a loop in memory that live in two halves of a buffer, read and written in turn:
+    only the last position is wanted, and every read is one step back, from the same start."""
+    if len(op.over) != 1:
+        return frozenset()
+    back = 1 if op.forward[0] else -1
+    found = set()
+    for k, kept in enumerate(op.keep):
+        reads = [(r.shift, init) for r, init in zip(op.reads, op.inits) if r.state == k]
+        if kept != "all" and len(set(reads)) == 1 and reads[0][0] == (back,):
+            found.add(k)
+    return frozenset(found)
+
+
 def _pointwise(eqn: Eqn, names: frozenset[str]) -> bool:
     match eqn.op:
         case Map() | Iota():

@@ -30,6 +30,7 @@ from summand.ir.nodes import (
 from summand.options import Target
 from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
 from summand.rewrite.plan import Graph, Inner, is_control
+from summand.rewrite.recurrences import in_turns
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
 SOFT = 2.0  # slots below which a value is evaluated again by each reader
@@ -66,7 +67,7 @@ class _Choice:
         self.used = {v for eqn in program.eqns for v in inputs(eqn)}
         self.hard: set[Var] = set()
         self.soft: set[Var] = set()
-        self.price: dict[Var, float] = {p: READ for p in program.params if _is_read(graph, p)}
+        self.price: dict[Var, float] = {p: READ for p in program.params if _is_choice(graph, p)}
         self.depth: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
 
@@ -206,9 +207,16 @@ class _Choice:
         return length <= SMALL_FOLD and once and named and far and apart
 
 
-def _is_read(graph: Graph, param: Var) -> bool:
+def _is_choice(graph: Graph, param: Var) -> bool:
+    """Whether reading a body's parameter chooses between two values, as at a recurrence's start."""
     found = graph.definitions.get(param)
-    return isinstance(found, Inner) and found.kind == "read"
+    if not isinstance(found, Inner) or not isinstance(found.recur.op, Recur):
+        return False
+    op = found.recur.op
+    if found.kind == "captured":
+        made = graph.definitions.get(op.captured[found.number])
+        return isinstance(made, Eqn) and isinstance(made.op, Map) and made.op.fn == "where"
+    return found.kind == "read" and op.reads[found.number].state not in in_turns(op)
 
 
 def _finishes(end: Eqn, out: Var) -> bool:

@@ -9,7 +9,7 @@ Equal instructions are made once. 16-bit floats are widened when loaded and narr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -67,6 +67,7 @@ class Code(Coordinates):
     storage: Mapping[Var, Storage] = field(kw_only=True)
     carried: dict[Eqn, str] = field(default_factory=dict)
     earlier: Mapping[Var, Storage] = field(default_factory=dict)  # memory of a body's `reads`
+    begun: Set[Var] = frozenset()  # of these, the ones that find their initial state there, too
     computed: frozenset[Var] = frozenset()  # computed here although they have memory
     bind: Callable[[str, int], str] | None = None  # makes a nest dim for a reduced dim
     local: Callable[[str], str] = str  # the kernel's name of a buffer
@@ -201,7 +202,7 @@ class Code(Coordinates):
             case "read":
                 if self._travels(found, op):
                     return self._carry(found, op, at)
-                return self._read(found, op, at, guards)
+                return self._read(found, op, at, guards, fill)
             case _:
                 assert_never(found.kind)
 
@@ -379,10 +380,14 @@ class Code(Coordinates):
         self.code[ref] = Carry(dim, start, self.value(state, at), dtype)
         return ref
 
-    def _read(self, found: Inner, op: Recur, at: At, guards: tuple[Guard, ...]) -> Ref:
+    def _read(
+        self, found: Inner, op: Recur, at: At, guards: tuple[Guard, ...], fill: Scalar
+    ) -> Ref:
         """An earlier state from memory, or `init` where there is none."""
         read, init = op.reads[found.number], op.inits[found.number]
         param, own = op.body.params[found.number], []
+        if param in self.begun:
+            return self._load(param, self.earlier[param], at, guards, fill)
         for (dim, _, size), shift in zip(_over(op), read.shift, strict=True):
             here = self.positions[dim]
             guard = self.guard(Coord(here.form - shift, here.dynamic), size)

@@ -11,7 +11,7 @@ latest one, with a copy for each earlier position that the body reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
@@ -19,6 +19,8 @@ from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Recur, Var
 from summand.loops.nodes import Carry, Last, Loop, Stmt
 from summand.rewrite.plan import Stage
+from summand.rewrite.recurrences import in_turns
+from summand.rewrite.units import product
 from summand.schedule.coordinates import Coord, Storage, shifted
 from summand.schedule.task import NestBuilder, Task
 from summand.schedule.turn import turned
@@ -171,14 +173,19 @@ def _store_others(builder: NestBuilder, eqn: Eqn, stage: Stage, sizes: Mapping[s
 
 def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> tuple[Stmt, ...]:
     inner = replace(
-        task, positions=dict(task.positions), outer=dict(task.outer), earlier=dict(task.earlier)
+        task,
+        positions=dict(task.positions),
+        outer=dict(task.outer),
+        earlier=dict(task.earlier),
+        begun=set(task.begun),
+        rank=_ranking(task, eqn, op),
     )
     names = [_fresh(dim, task) for dim in op.over]
     for dim, name, forward, size in zip(op.over, names, op.forward, op.sizes, strict=True):
         inner.outer[name] = size
         form = Form.of(name) if forward else Form.of(size - 1) - Form.of(name)
         inner.positions[dim] = Coord(form)
-    states = _States.of(inner, eqn, op)
+    states = _States.of(inner, eqn, op, names)
     written = dict(reversed(list(zip(op.body.results, states.new, strict=True))))
     done: set[Var] = set()
     body: list[Stmt] = []
@@ -195,7 +202,14 @@ def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> t
         body = [Loop(name, size, tuple(body))]
     last = {d: Coord(Form.of(n - 1 if f else 0)) for d, f, n in zip(op.over, op.forward, op.sizes)}
     body += [_copy_last(task, v, source, last) for v, source in states.copies]
-    return tuple(body)
+    return (*states.starts, *body)
+
+
+def _ranking(task: Task, eqn: Eqn, op: Recur) -> dict[str, int]:
+    """One order of dims for all scratch of a loop: as in the memory of what it makes and reads."""
+    stored = [task.storage[v] for v in (*eqn.outs, *op.inits, *op.captured) if v in task.storage]
+    dims = [d for s in stored for d, _ in sorted(s.strides, key=lambda x: -x[1])]
+    return {d: k for k, d in enumerate(dict.fromkeys(dims))}
 
 
 def _fresh(name: str, task: Task) -> str:
@@ -210,18 +224,24 @@ class _States:
 
     `new`: where each state at this position goes. `moves`: what each step ends with, so that the
     next one finds its earlier states. `copies`: results taken from a whole array after the loop.
+    `starts`: initial states put in their place before it.
     """
 
     new: list[Storage]
     moves: list[tuple[Var, Storage, Storage]]
     copies: list[tuple[Var, Storage]]
+    starts: list[Stmt]
 
     @staticmethod
-    def of(task: Task, eqn: Eqn, op: Recur) -> _States:
+    def of(task: Task, eqn: Eqn, op: Recur, names: Sequence[str]) -> _States:
         """Decide it; `task.earlier` then says what each read of the body reads."""
         keep = op.keep or ("all",) * len(eqn.outs)
-        states = _States([], [], [])
+        states = _States([], [], [], [])
+        turns = in_turns(op)
         for k, out in enumerate(eqn.outs):
+            if k in turns:
+                states._turns(task, op, k, out, Form.of(names[0]))
+                continue
             shifts = [r.shift for r in op.reads if r.state == k]
             far = len(op.over) > 1 or any(abs(s) > 1 for shift in shifts for s in shift)
             if keep[k] == "all" and out in task.storage:
@@ -249,6 +269,37 @@ class _States:
                 task.earlier[param] = local_memory(task, param)
                 self.moves.append((param, self.new[-1], task.earlier[param]))
 
+    def _turns(self, task: Task, op: Recur, k: int, out: Var, step: Form) -> None:
+        """Two halves of a buffer: step t writes half t % 2 and reads the other one."""
+        result = op.body.results[k]
+        dims = _extents(task, result)
+        count = product(n for _, n in dims)
+        name = f"turns {out}"
+        task.add_scratch(name, result.type.dtype, 2 * count)
+        both = task.within(Storage.dense(name, result.type.dtype, dims))
+        self.new.append(shifted(both, step % 2 * count))
+        before = shifted(both, (step + 1) % 2 * count)
+        number = next(n for n, r in enumerate(op.reads) if r.state == k)
+        self.starts.append(_start(task, op, number, result, shifted(both, Form.of(count))))
+        for param, read in zip(op.body.params, op.reads):
+            if read.state == k:
+                task.earlier[param] = before
+                task.begun.add(param)
+        if out in task.storage:
+            last = shifted(both, Form.of((op.sizes[0] - 1) % 2 * count))
+            self.copies.append((out, last))
+
+
+def _start(task: Task, op: Recur, read: int, like: Var, to: Storage) -> Stmt:
+    """Put the initial state of a read where its first position looks for it."""
+    builder = NestBuilder.over(task, like.type.sizes)
+    at = builder.point(like.type.dims)
+    first = {d: Coord(Form.of(0 if f else n - 1)) for d, f, n in zip(op.over, op.forward, op.sizes)}
+    init = op.inits[read]
+    point = {d: c for d, c in {**at, **first}.items() if d in init.type.names}
+    builder.store(to, at, builder.code.value(init, point))
+    return builder.finish()
+
 
 def _whole(task: Task, op: Recur, out: Var, result: Var) -> Storage:
     """Memory for a state at all positions, of which only the last one is wanted."""
@@ -266,7 +317,9 @@ def _at(task: Task, op: Recur, whole: Storage, shift: tuple[int, ...]) -> Storag
 
 
 def _extents(task: Task, var: Var) -> tuple[tuple[str, int], ...]:
-    return tuple((d, task.inner.get(d, n)) for d, n in var.type.dims)
+    last = len(task.rank)
+    dims = sorted(var.type.dims, key=lambda x: (task.rank.get(x[0], last), x[0]))
+    return tuple((d, task.inner.get(d, n)) for d, n in dims)
 
 
 def local_memory(task: Task, var: Var, like: Var | None = None) -> Storage:
@@ -275,10 +328,7 @@ def local_memory(task: Task, var: Var, like: Var | None = None) -> Storage:
 
 
 def _scratch(task: Task, name: str, var: Var, dims: tuple[tuple[str, int], ...]) -> Storage:
-    count = 1
-    for _, n in dims:
-        count *= n
-    task.add_scratch(name, var.type.dtype, count)
+    task.add_scratch(name, var.type.dtype, product(n for _, n in dims))
     return task.within(Storage.dense(name, var.type.dtype, dims))
 
 

@@ -54,6 +54,8 @@ class Task:
     combines: dict[Var, str] = field(default_factory=dict)  # how tiles add to a value
     positions: dict[str, Coord] = field(default_factory=dict)
     earlier: dict[Var, Storage] = field(default_factory=dict)  # what a body's `reads` read
+    begun: set[Var] = field(default_factory=set)  # of these, the ones that find their start there
+    rank: dict[str, int] = field(default_factory=dict)  # dims in a loop's scratch, outermost first
     globals: dict[str, Buffer] = field(default_factory=dict)
     scratch: dict[str, Buffer] = field(default_factory=dict)
 
@@ -129,6 +131,7 @@ class NestBuilder:
         code.computed = frozenset(inline)
         code.local = task.local
         code.earlier = task.earlier
+        code.begun = task.begun
         code.carried = dict(carried or {})
         code.splits = dict(splits or {})
         code.blocks = task.blocks
