@@ -12,6 +12,7 @@ from summand import compiler, dtypes
 from summand.errors import OutOfMemoryError
 from summand.ir import foreign
 from summand.ir.builder import Builder
+from summand.ir.index import parse
 from summand.ir.named import Named
 from summand.ir.nodes import SUM, Call, Type
 from summand.options import Options
@@ -253,3 +254,17 @@ print(interrupted)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert int(out) >= 5  # Python itself ignores an interrupt that falls into a finalizer
+
+
+def test_code_grows_with_the_program_not_with_its_paths():
+    """Each step reads the one before it at two places: 2^k paths, which are not all followed."""
+
+    def lines(steps):
+        b = Builder()
+        u = b.param(Type.of(dtypes.f32, {"y": 7}))
+        for _ in range(steps):
+            u = b.map("add", b.map("tanh", b.reindex(u, {"y": parse("(y + 1) % 7")}, {"y": 7})), u)
+        program = b.finish([u])
+        return len(compiler.inspect(program, (("y",),), (("y",),), "loops").splitlines())
+
+    assert lines(24) < 3 * lines(12)

@@ -33,6 +33,7 @@ from summand.rewrite.plan import Graph, Inner, is_control
 from summand.rewrite.recurrences import in_turns
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
+FANS = 3  # values read at several places, one behind the other: the code doubles with each
 SOFT = 2.0  # slots below which a value is evaluated again by each reader
 SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
 READ = 3.0  # slots to choose between an earlier state and the initial one
@@ -69,6 +70,7 @@ class _Choice:
         self.soft: set[Var] = set()
         self.price: dict[Var, float] = {p: READ for p in program.params if _is_choice(graph, p)}
         self.depth: dict[Var, int] = {}
+        self.fans: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
 
     def run(self) -> Chosen:
@@ -89,13 +91,15 @@ class _Choice:
                 continue
             free = is_free(eqn) or self._is_place(eqn)
             deep = below >= (2 * DEPTH if free else DEPTH)
-            dear = deep or (not free and self._worth(out, price))
+            fans = max((self.fans.get(v, 0) for v in sources), default=0) + self._fans_out(out)
+            dear = deep or (not free and (fans > FANS or self._worth(out, price)))
             if out in self.wanted or dear or self._must(eqn, out):
                 self.hard.add(out)
             elif price >= self._soft_limit(out) and not free:
                 self.soft.add(out)
             stored = out in self.hard
             self.depth[out] = 0 if stored else below + 1
+            self.fans[out] = 0 if stored else fans
             self.price[out] = 0.0 if stored else price
 
     def _is_place(self, eqn: Eqn) -> bool:
@@ -108,6 +112,12 @@ class _Choice:
             isinstance(r.op, Reindex) and r.op.mode == "fill" and r.op.arg != eqn.out
             for r in self.graph.readers.get(eqn.out, ())
         )
+
+    def _fans_out(self, out: Var) -> bool:
+        """Whether a value is read at several places for one result."""
+        readers = self.graph.readers.get(out, ())
+        moved = sum(isinstance(r.op, Reindex) and not _is_rename(r) for r in readers)
+        return moved > 1 or 0 < moved < len(readers)
 
     def _soft_limit(self, out: Var) -> float:
         """Slots above which a value of several readers may be worth its memory. A value at every
