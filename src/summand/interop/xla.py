@@ -10,14 +10,16 @@ own cache on disk never runs another one.
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 
-from summand.errors import ArgumentError
+from summand.errors import ArgumentError, MissingExtra
 from summand.interop import xla_code
 from summand.interop.kernel import Kernel
 from summand.runtime import jit, machine
@@ -71,13 +73,23 @@ def _register(kernel: Kernel) -> Registered:
     plan, more, texts = _plan(executable)
     if _REGISTRY.invoke is None:
         linux = sys.platform.startswith("linux")
-        text = xla_code.invoke_text(linux)
+        text = xla_code.invoke_text(linux, _minor_version())
         _REGISTRY.invoke = load_native("xla", text, machine.target(), ("invoke",))
     invoke = _REGISTRY.invoke.address("invoke")
     text = xla_code.handler_text(invoke, ctypes.addressof(plan))
     handler = jit.load([jit.compile_object(text, machine.target())], ("handler",))
     function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(handler.address("handler"))
     return Registered(executable, (plan, *more), texts, handler, function)
+
+
+def _minor_version() -> int:
+    """The minor version of the FFI, from the header that comes with XLA."""
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header.read_text()))
+    if found.get("MAJOR") != str(xla_code.MAJOR):
+        what = f"this jaxlib has version {found.get('MAJOR')} of XLA's FFI, not {xla_code.MAJOR}"
+        raise MissingExtra(f'{what}\nInstall one that Summand knows: pip install "summand[jax]".')
+    return int(found["MINOR"])
 
 
 def _plan(

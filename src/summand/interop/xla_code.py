@@ -30,8 +30,8 @@ FRAME: Final = {
 }
 BUFFER_DATA: Final = 24
 EXTENSION: Final = {"type": 8, "next": 16, "metadata": 24}
-METADATA: Final = {"major": 24, "minor": 28, "traits": 32, "state": 40}
-API_MINOR: Final = 36  # of the version of the FFI that XLA itself has
+METADATA: Final = {"major": 24, "minor": 28, "traits": 32}
+MAJOR: Final = 0  # the version of the FFI whose fields these are
 API_ERROR_CREATE: Final = 48
 EXECUTE: Final = 3
 OUT_OF_RANGE, RESOURCE_EXHAUSTED, INVALID = 11, 8, 3  # XLA_FFI_Error_Code
@@ -130,13 +130,11 @@ def _call_field(name: str, value: str, kind: str) -> str:
     )
 
 
-# Answers the question which version of the FFI this was written for: that of whoever asks, since
-# the fields above are the same in all minor versions.
+# Answers the question which version of the FFI this was written for. VERSION is that of the header
+# that comes with XLA, as a C++ build has it: the fields above are the same in all minor versions.
 _DESCRIBE = f"""
-define internal void @describe(ptr %frame, ptr %first) {{
+define internal void @describe(ptr %first) {{
 entry:
-{_load("api", FRAME["api"])}
-{_load("minor", API_MINOR, "i32", "api")}
   br label %look
 look:
   %extension = phi ptr [ %first, %entry ], [ %next, %on ]
@@ -149,9 +147,9 @@ some:
 answer:
 {_load("metadata", EXTENSION["metadata"], "ptr", "extension")}
   %major.at = getelementptr i8, ptr %metadata, i64 {METADATA["major"]}
-  store i32 0, ptr %major.at
+  store i32 {MAJOR}, ptr %major.at
   %minor.at = getelementptr i8, ptr %metadata, i64 {METADATA["minor"]}
-  store i32 %minor, ptr %minor.at
+  store i32 VERSION, ptr %minor.at
   %traits.at = getelementptr i8, ptr %metadata, i64 {METADATA["traits"]}
   store i32 0, ptr %traits.at
   br label %on
@@ -305,7 +303,7 @@ entry:
   %plain = icmp eq ptr %extension, null
   br i1 %plain, label %staged, label %asked
 asked:
-  call void @describe(ptr %frame, ptr %extension)
+  call void @describe(ptr %extension)
   ret ptr null
 staged:
   %running = icmp eq i32 %stage, {EXECUTE}
@@ -389,12 +387,14 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
 
-def invoke_text(linux: bool) -> str:
-    """The text of `invoke`; `linux` says whether the system takes advice on huge pages."""
+def invoke_text(linux: bool, minor: int) -> str:
+    """The text of `invoke`. `linux` says whether the system takes advice on huge pages, `minor` is
+    XLA's minor version of the FFI."""
     space = _SPACE.replace("ADVISE", _ADVISE if linux else "")
     declared = "declare i32 @madvise(ptr, i64, i32)\n" if linux else ""
     texts = _string("no_memory_text", NO_MEMORY) + _string("misfit_text", MISFIT)
-    return "".join((texts, declared, _DESCRIBE, _FAIL, space, _CHECK, _INVOKE))
+    describe = _DESCRIBE.replace("VERSION", str(minor))
+    return "".join((texts, declared, describe, _FAIL, space, _CHECK, _INVOKE))
 
 
 def handler_text(invoke: int, plan: int) -> str:
