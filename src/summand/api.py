@@ -155,7 +155,8 @@ class Jit(Generic[P, R]):
                 for array, (type_, weak, order, tag) in zip(arrays, ready.results)
             ]
             if ready.plain:
-                return cast("R", unflatten(entry.traced.tree, made))
+                tree = entry.traced.tree
+                return cast("R", made[0] if tree.is_leaf() else unflatten(tree, made))
         return cast("R", _packed(entry.traced, call, made))
 
     def __get__(self, instance: object, owner: type) -> Callable[..., R]:

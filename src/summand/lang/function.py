@@ -8,6 +8,7 @@ Arrays and Python floats are parameters of the program; all else is part of the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,10 @@ class Call:
 
 def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
     """Flatten a call; lazy arrays among the arguments are computed, all together."""
-    leaves, tree = flatten((args, kwargs), none_is_leaf=True)
+    if not kwargs and _ARRAYS.issuperset(map(type, args)):
+        leaves, tree = [*args], _plain(len(args))
+    else:
+        leaves, tree = flatten((args, kwargs), none_is_leaf=True)
     parts: list[Hashable] = []
     buffers: list[Buffer] = []
     dynamic: list[int] = []
@@ -78,6 +82,15 @@ def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
         buffers.append(buffer)
         dynamic.append(number)
     return Call(leaves, tree, (tree, tuple(parts)), buffers, dynamic)
+
+
+_ARRAYS = frozenset({Array})
+
+
+@functools.cache
+def _plain(count: int) -> Structure:
+    """The structure of a call with so many arrays by position."""
+    return flatten(((0,) * count, {}), none_is_leaf=True)[1]
 
 
 def _scalar(x: np.inexact | np.ndarray) -> Sized:
