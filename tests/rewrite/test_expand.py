@@ -131,6 +131,20 @@ def test_integer_exponents_that_vary(dtype):
     assert_same(b.finish([b.map("pow", x, y)]), base, power)
 
 
+@pytest.mark.parametrize("exponent", [-3.5, -2.5, -1.5, -0.5, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize("dtype", [dt.f32, dt.f64], ids=str)
+def test_odd_halves(dtype, exponent):
+    b = Builder()
+    x = b.param(Type.of(dtype, {"i": 7}))
+    program = b.finish([b.map("pow", x, b.constant(exponent, dtype))])
+    after = expand(program)
+    assert not any(isinstance(e.op, Map) and e.op.fn == "pow" for e in after.eqns)
+    values = np.array([0.0, 1e-9, 0.3, 1.0, 7.0, np.inf, np.nan]).astype(dtype.numpy)
+    with np.errstate(all="ignore"):
+        wanted, found = (run(p, [Named(values, ("i",))])[0].array for p in (program, after))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype is dt.f32 else 1e-14)
+
+
 def test_square_root():
     b = Builder()
     x = b.param(Type.of(dt.f32, {"i": 3}))

@@ -39,6 +39,7 @@ from summand.rewrite.select import is_selection, select
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _GREATEST_POWER = 64  # constant exponents up to this become multiplications
+_GREATEST_ROOT = 4  # below which powers of halves are products of roots
 
 
 def expand(program: Program) -> Program:
@@ -190,8 +191,9 @@ class _Expander(Rebuild):
             if not dtype.is_integer:
                 one = self.constant(1.0, dtype)
                 return self.spread(self.map("div", one, self.multiplied(base, -whole)), eqn)
-        if value is not None and dtype.is_float and Fraction(value) == Fraction(1, 2):
-            return self.spread(self.map("sqrt", base), eqn)
+        if value is not None and dtype.is_float and Fraction(value).denominator == 2:
+            if abs(value) < _GREATEST_ROOT:
+                return self.spread(self.odd_halves(base, int(2 * value)), eqn)
         if dtype.is_integer:
             return self.integer_power(base, exponent)
         return self.map("pow", base, exponent)
@@ -199,6 +201,13 @@ class _Expander(Rebuild):
     def spread(self, value: Var, eqn: Eqn) -> Var:
         """A constant may have been given dims; the result has them."""
         return self.expand(value, eqn.out.type.sizes)
+
+    def odd_halves(self, base: Var, halves: int) -> Var:
+        """base**(halves/2) of an odd number of halves."""
+        if halves < 0:
+            return self.multiplied(self.map("rsqrt", base), -halves)
+        root = self.map("sqrt", base)
+        return root if halves == 1 else self.map("mul", self.multiplied(base, halves // 2), root)
 
     def multiplied(self, base: Var, exponent: int) -> Var:
         """base**exponent by squaring."""
