@@ -47,7 +47,7 @@ def test_softmax_over_the_other_dim_tiles_whole_lines():
     (x,) = program.params
     orders = {v: ("i", "j") for v in (x, *cluster.roots) if len(v.type.dims) == 2}
     graph = Graph.of(found.program)
-    (tile,) = choose_tiles(graph, cluster, frozenset(orders), orders, TARGET)
+    (tile,) = choose_tiles(graph, cluster, orders, TARGET)
     assert tile.dim == "j"
     assert 32 <= tile.tile <= 64
     assert tile.steps >= 4 * TARGET.threads

@@ -191,9 +191,9 @@ class _Expander(Rebuild):
             if not dtype.is_integer:
                 one = self.constant(1.0, dtype)
                 return self.spread(self.map("div", one, self.multiplied(base, -whole)), eqn)
-        if value is not None and dtype.is_float and Fraction(value).denominator == 2:
-            if abs(value) < _GREATEST_ROOT:
-                return self.spread(self.odd_halves(base, int(2 * value)), eqn)
+        halved = value is not None and dtype.is_float and Fraction(value).denominator == 2
+        if halved and value is not None and abs(value) < _GREATEST_ROOT:
+            return self.spread(self.odd_halves(base, int(2 * value)), eqn)
         if dtype.is_integer:
             return self.integer_power(base, exponent)
         return self.map("pow", base, exponent)

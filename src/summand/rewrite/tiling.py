@@ -10,11 +10,12 @@ above the cache and the number of tasks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from summand.ir.nodes import ReduceAt, Var
 from summand.options import Target
 from summand.rewrite.layout import VECTOR
-from summand.rewrite.plan import Access, Cluster, Graph, Stage, Tile, reads_of
+from summand.rewrite.plan import Access, Cluster, Graph, Stage, Tile
 from summand.rewrite.units import product
 
 Order = tuple[str, ...]
@@ -29,7 +30,6 @@ ROWS = 32  # rows that read one panel together
 def choose_tiles(
     graph: Graph,
     cluster: Cluster,
-    stored: frozenset[Var],
     orders: Mapping[Var, Order],
     target: Target,
 ) -> tuple[Tile, ...]:
@@ -37,14 +37,14 @@ def choose_tiles(
     sizes = {d: n for d, n in cluster.shared if n > 1}
     if not sizes:
         return ()
-    values = _values(graph, cluster, stored)
-    rank = _rank(sizes, values, orders)
+    walks = _walks(cluster, orders)
+    rank = _rank(sizes, walks)
     tiles = dict.fromkeys(sizes, 1)
     if cluster.blocks:
         tiles |= {b.dim: b.size for b in cluster.blocks}
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
-    for order, count in _long_walks(values, orders):
-        _lengthen(tiles, order, count, sizes, cluster, target)
+    for walk in _long_walks(walks):
+        _lengthen(tiles, walk, sizes, cluster, target)
     if any(s.body for s in cluster.stages):
         _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
         tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}  # states are updated in place
@@ -81,11 +81,39 @@ def _divisor(size: int, most: int) -> int:
     return next(t for t in range(most, 0, -1) if size % t == 0)
 
 
-def _values(graph: Graph, cluster: Cluster, stored: frozenset[Var]) -> list[Var]:
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """How the nests walk one value in global memory: their dims in the value's order, outermost
+    first, with the sizes that it has along them. Where no one dim moves there is a blank."""
+
+    var: Var
+    order: Order
+    sizes: tuple[int, ...]
+
+    @staticmethod
+    def of(access: Access, orders: Mapping[Var, Order], away: frozenset[str]) -> _Walk:
+        """An access; dims in `away` are not those of the tiles."""
+        at, sizes = dict(access.at), access.var.type.sizes
+        names = [f.as_dim() if (f := at[d]) is not None else None for d in orders[access.var]]
+        order = tuple("" if n is None or n in away else n for n in names)
+        return _Walk(access.var, order, tuple(sizes[d] for d in orders[access.var]))
+
+    def inside(self, place: int) -> int:
+        """Elements between neighbours along the dim at a place of the order."""
+        return product(self.sizes[place + 1 :])
+
+
+def _walks(cluster: Cluster, orders: Mapping[Var, Order]) -> list[_Walk]:
     """What the cluster reads and stores in global memory."""
-    reads = reads_of(graph, stored, cluster.roots)
-    own = [v for v in cluster.roots if v not in cluster.scratch]
-    return list(dict.fromkeys((*reads, *own)))
+    found: dict[_Walk, None] = {}
+    for stage in cluster.stages:
+        away = frozenset(d for s in stage.sums for d in s.dims)
+        accesses = [(a, frozenset[str]()) for a in stage.reads]
+        accesses += [(Access.of(r), away) for r in stage.roots]
+        for access, names in accesses:
+            if access.var not in cluster.scratch and access.var in orders:
+                found[_Walk.of(access, orders, names)] = None
+    return list(found)
 
 
 def _points(stage: Stage) -> int:
@@ -105,44 +133,36 @@ def _is_panel(access: Access, dim: str) -> bool:
     return dim not in walked and access.var.type.count >= PANEL
 
 
-def _rank(
-    sizes: Mapping[str, int], values: Sequence[Var], orders: Mapping[Var, Order]
-) -> list[str]:
+def _rank(sizes: Mapping[str, int], walks: Sequence[_Walk]) -> list[str]:
     """Shared dims, innermost in memory first."""
 
     def weight(dim: str) -> tuple[float, str]:
         total = 0.0
-        for v in values:
-            order = orders.get(v, ())
-            if dim in order:
-                inner = product(v.type.sizes[d] for d in order[order.index(dim) + 1 :])
-                total += v.type.count / max(inner, 1)
+        for w in walks:
+            if dim in w.order:
+                total += w.var.type.count / max(w.inside(w.order.index(dim)), 1)
         return (-total, dim)
 
     return sorted(sizes, key=weight)
 
 
-def _long_walks(
-    values: Sequence[Var], orders: Mapping[Var, Order]
-) -> list[tuple[Order, Mapping[str, int]]]:
-    """The orders and sizes of what most of the memory traffic is about, largest first."""
-    largest = max((v.type.count for v in values), default=0)
-    large = [v for v in values if v.type.count * 16 >= largest and v in orders]
-    large.sort(key=lambda v: (-v.type.count, v.id))
-    return [(orders[v], v.type.sizes) for v in large]
+def _long_walks(walks: Sequence[_Walk]) -> list[_Walk]:
+    """How most of the memory traffic goes, largest values first."""
+    largest = max((w.var.type.count for w in walks), default=0)
+    large = [w for w in walks if w.var.type.count * 16 >= largest]
+    return sorted(large, key=lambda w: (-w.var.type.count, w.var.id))
 
 
 def _lengthen(
     tiles: dict[str, int],
-    order: Order,
-    whole: Mapping[str, int],
+    walk: _Walk,
     sizes: Mapping[str, int],
     cluster: Cluster,
     target: Target,
 ) -> None:
     """Grow tiles, innermost dims first, until a value is walked in long enough runs."""
     run = 1
-    for dim in reversed(order):
+    for dim, whole in reversed(list(zip(walk.order, walk.sizes, strict=True))):
         if run >= LINE:
             return
         if dim in tiles:
@@ -152,7 +172,7 @@ def _lengthen(
             if tiles[dim] < sizes[dim]:
                 return
         else:
-            run *= whole[dim]
+            run *= whole
 
 
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:

@@ -158,8 +158,7 @@ class Unit:
         return self.module.add("arena", name, var, 0, eqn.loc if eqn else None)
 
     def _cluster(self, graph: Graph, cluster: Cluster) -> list[Step]:
-        every = frozenset(self.orders)
-        tiles = choose_tiles(graph, cluster, every, self.orders, self.module.target)
+        tiles = choose_tiles(graph, cluster, self.orders, self.module.target)
         launched = lower_cluster(
             graph,
             cluster,
