@@ -205,7 +205,7 @@ class _Joining:
             room = max(room, sum(v.type.nbytes for v in private) // FEWEST_TILES)
         if not small and scratch > room:
             return 0.0
-        saved = LAUNCH + self._saved(one, two, private)
+        saved = LAUNCH + self._saved(one, two, private, shared)
         if sibling is not None:
             if not _along(one, two, sibling, shared):
                 return 0.0
@@ -256,12 +256,24 @@ class _Joining:
                 private.add(var)
         return private
 
-    def _saved(self, one: Group, two: Group, private: set[Var]) -> float:
+    def _saved(self, one: Group, two: Group, private: set[Var], shared: Dims) -> float:
+        """Cycles of moving what one reads from the other, as far as a tile keeps it in the cache;
+        less those of moving what a tile of each had kept alone."""
         cycles = 0.0
         for var in one.between(two):
-            moved = move_cycles(var.type.nbytes, self.target)
-            cycles += moved if var in private else moved / 2
+            if self._stays(var, shared):
+                moved = move_cycles(var.type.nbytes, self.target)
+                cycles += moved if var in private else moved / 2
+        for group in (one, two):
+            if group.shared > shared:
+                for var in group.made & group.reads.keys():
+                    if self._stays(var, group.shared) and not self._stays(var, shared):
+                        cycles -= move_cycles(var.type.nbytes, self.target) / 2
         return cycles / self.target.threads
+
+    def _stays(self, var: Var, shared: Dims) -> bool:
+        """Whether what a tile has of a value stays in the cache from nest to nest."""
+        return _piece(var, shared) <= self.target.l2 // 2
 
     def _loss(self, one: Group, two: Group, shared: Dims, scratch: int) -> float:
         """Cycles that heavy products lose without a tiling and packing of their own, and operands

@@ -54,10 +54,10 @@ def choose_tiles(
         want = min(sizes[rank[0]], VECTOR)
         _grow(tiles, rank[0], want, sizes, cluster, target, FAR, tasks=target.threads)
     else:
-        panels = [d for d in rank if _shares_panels(cluster, d)]
-        if panels:
-            others = [d for d in rank if d not in panels]
-            _grow_all(tiles, [*panels, *others], ROWS, sizes, cluster, target)
+        panels = {d: _panel(cluster, d) for d in rank}
+        if max(panels.values()) >= PANEL:
+            by_panel = sorted(rank, key=lambda d: -panels[d])
+            _grow_all(tiles, by_panel, ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
     exact = set(tiles) if _combines_in_place(graph, cluster) else _kept_by_sums(cluster)
@@ -122,15 +122,14 @@ def _points(stage: Stage) -> int:
     return product(n for _, n in dims)
 
 
-def _shares_panels(cluster: Cluster, dim: str) -> bool:
-    """Whether some product reads the same operand for each position along `dim`."""
-    return any(_is_panel(a, dim) for s in cluster.stages if s.folds for a in s.reads)
+def _panel(cluster: Cluster, dim: str) -> int:
+    """Elements of the largest operand that products read again for each position along `dim`."""
+    operands = [a for s in cluster.stages if s.folds for a in s.reads]
+    return max((a.var.type.count for a in operands if not _walks_along(a, dim)), default=0)
 
 
-def _is_panel(access: Access, dim: str) -> bool:
-    """Whether a product's operand is read again for each position along `dim`."""
-    walked = {d for _, f in access.at if f is not None for d in f.dims}
-    return dim not in walked and access.var.type.count >= PANEL
+def _walks_along(access: Access, dim: str) -> bool:
+    return any(f is not None and dim in f.dims for _, f in access.at)
 
 
 def _rank(sizes: Mapping[str, int], walks: Sequence[_Walk]) -> list[str]:
