@@ -26,6 +26,7 @@ HEAVY = 24.0  # operations for each element read or stored that make a product w
 LANES = 16  # elements of a vector
 FEWEST_TILES = 8  # from which values of a tile take less memory than whole ones
 STRIP = 512  # bytes of a row below which a tile reads memory much slower than whole rows
+TRIFLE = 64  # how many times the work of one group makes that of another nothing beside it
 TILING_LOSS = 0.12  # of a heavy product's time, where it shares its tiles with others
 
 Dims = frozenset[tuple[str, int]]
@@ -187,6 +188,8 @@ class _Joining:
         if one.fixed or two.fixed or self._path_around(a, b) or self._path_around(b, a):
             return 0.0
         shared = _shared(one, two)
+        if _is_trifle(one, two, shared) or _is_trifle(two, one, shared):
+            return 0.0
         small = slot_cycles(one.slots + two.slots, 32, self.target) < SMALL
         if not small and product(n for _, n in shared) < 2 * self.target.threads:
             return 0.0
@@ -362,6 +365,11 @@ def _narrows(one: Group, two: Group, shared: Dims) -> bool:
             if not any(over & {d for d, _ in u.space} for u in other.units):
                 return True
     return False
+
+
+def _is_trifle(one: Group, two: Group, shared: Dims) -> bool:
+    """Whether joining `one`, next to no work, would cost the other dims that it may be tiled by."""
+    return one.slots * TRIFLE < two.slots and shared < two.shared
 
 
 def _along(one: Group, two: Group, var: Var, shared: Dims) -> bool:
