@@ -67,7 +67,10 @@ def _fused(program: Program, target: Target, options: Options, orders: Orders) -
     if not all(_has_blocks(g) for g in groups):
         return None
     soft = chosen.soft - streams.stored
-    dropped = recomputed(groups, soft, chosen.price, target) if options.remat else None
+    dropped = None
+    if options.remat:
+        outside = sum(v.type.nbytes for v in (*program.params, *program.results))
+        dropped = recomputed(groups, soft, chosen.price, target, outside)
     if dropped:
         groups = _without(graph, program, groups, stored - dropped)
     return Plan(program, tuple(_items(graph, groups, results, target)))

@@ -12,6 +12,7 @@ pass is decided by the same rule. Reductions are always kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from summand.ir.nodes import Var
 from summand.options import Target
@@ -24,28 +25,60 @@ LANES = 16  # elements of a shared dim that a tile holds at least, where a recur
 
 
 def recomputed(
-    groups: Sequence[Group], soft: frozenset[Var], price: Mapping[Var, float], target: Target
+    groups: Sequence[Group],
+    soft: frozenset[Var],
+    price: Mapping[Var, float],
+    target: Target,
+    outside: int = 0,
 ) -> frozenset[Var]:
-    """Soft values that each reader evaluates again. `price`: slots of one element."""
+    """Soft values that each reader evaluates again. `price`: slots of one element. What is larger
+    than the `outside` bytes of all parameters and results does not pass for something that a cache
+    would hold."""
     readers: dict[Var, list[int]] = {}
+    makers = {r: unit for group in groups for unit in group.units for r in unit.roots}
     for k, group in enumerate(groups):
         for unit in group.units:
             for var in dict.fromkeys(a.var for a in unit.reads):
                 readers.setdefault(var, []).append(k)
-    dropped: set[Var] = set()
+    dropped: dict[Var, Again] = {}
     for k, group in enumerate(groups):
         for unit in group.units:
             for root in unit.roots:
                 if root not in soft:
                     continue
-                if not _keep(root, unit, k, readers.get(root, []), groups, price[root], target):
-                    dropped.add(root)
+                far = outside and root.type.nbytes > outside
+                here = replace(target, l3=0) if far else target
+                again = Again.of(unit, makers, dropped)
+                found = readers.get(root, [])
+                if not _keep(root, again, k, found, groups, price[root], here):
+                    dropped[root] = again
     return frozenset(dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What evaluating a value again takes: slots, and values with memory."""
+
+    slots: float
+    inputs: frozenset[Var]
+
+    @staticmethod
+    def of(unit: Unit, makers: Mapping[Var, Unit], dropped: Mapping[Var, Again]) -> Again:
+        """With all that is not kept either."""
+        slots, inputs = unit.slots, set[Var]()
+        for var in dict.fromkeys(a.var for a in unit.reads):
+            known = dropped.get(var)
+            if known is None:
+                inputs.add(var)
+            else:
+                slots += known.slots * max(unit.points / max(makers[var].points, 1), 1.0)
+                inputs |= known.inputs
+        return Again(slots, frozenset(inputs))
 
 
 def _keep(
     var: Var,
-    unit: Unit,
+    once: Again,
     own: int,
     readers: Sequence[int],
     groups: Sequence[Group],
@@ -60,14 +93,13 @@ def _keep(
         again = slot_cycles(price * var.type.count, var.type.dtype.bits, target)
         moved = move_cycles(var.type.nbytes, target) / 2
         return moved * (1 + len(readers)) < again * (len(readers) - 1)
-    inputs = {a.var for a in unit.reads}
     again = 0.0
     for k in apart:
         known = {a.var for u in groups[k].units for a in u.reads} | {
             r for u in groups[k].units for r in u.roots
         }
-        more = sum(v.type.nbytes for v in inputs - known)
-        again += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+        more = sum(v.type.nbytes for v in once.inputs - known)
+        again += slot_cycles(once.slots, var.type.dtype.bits, target)
         again += move_cycles(more, target) / 2
     stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
     if len(groups[own].units) == 1:  # a kernel for this value alone
