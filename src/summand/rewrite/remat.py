@@ -93,7 +93,8 @@ def _keep(
         again = slot_cycles(price * var.type.count, var.type.dtype.bits, target)
         moved = move_cycles(var.type.nbytes, target) / 2
         return moved * (1 + len(readers)) < again * (len(readers) - 1)
-    again = 0.0
+    # where its own kernel has no use for it, one reader's evaluation takes the place of the first
+    again = 0.0 if own in readers else -slot_cycles(once.slots, var.type.dtype.bits, target)
     for k in apart:
         known = {a.var for u in groups[k].units for a in u.reads} | {
             r for u in groups[k].units for r in u.roots
