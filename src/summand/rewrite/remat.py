@@ -34,25 +34,46 @@ def recomputed(
     """Soft values that each reader evaluates again. `price`: slots of one element. What is larger
     than the `outside` bytes of all parameters and results does not pass for something that a cache
     would hold."""
-    readers: dict[Var, list[int]] = {}
     makers = {r: unit for group in groups for unit in group.units for r in unit.roots}
-    for k, group in enumerate(groups):
-        for unit in group.units:
-            for var in dict.fromkeys(a.var for a in unit.reads):
-                readers.setdefault(var, []).append(k)
+    slow = target.dram_bytes_per_cycle / 2  # it pushes out what others would hold
     dropped: dict[Var, Again] = {}
+    count = -1
+    while count < len(dropped):  # what is not kept is read no more, but what it is made from
+        count = len(dropped)
+        readers = _readers(groups, dropped)
+        for k, group in enumerate(groups):
+            for unit in group.units:
+                for root in unit.roots:
+                    if root not in soft or root in dropped:
+                        continue
+                    far = outside and root.type.nbytes > outside
+                    here = replace(target, l3=0, dram_bytes_per_cycle=slow) if far else target
+                    again = Again.of(unit, makers, dropped)
+                    found = readers.get(root, [])
+                    if not _keep(root, again, k, found, groups, price[root], here):
+                        dropped[root] = again
+    return frozenset(dropped)
+
+
+def _readers(groups: Sequence[Group], dropped: Mapping[Var, Again]) -> dict[Var, list[int]]:
+    """The group of every unit that reads a value, or evaluates what reads it."""
+    readers: dict[Var, list[int]] = {}
     for k, group in enumerate(groups):
         for unit in group.units:
-            for root in unit.roots:
-                if root not in soft:
-                    continue
-                far = outside and root.type.nbytes > outside
-                here = replace(target, l3=0) if far else target
-                again = Again.of(unit, makers, dropped)
-                found = readers.get(root, [])
-                if not _keep(root, again, k, found, groups, price[root], here):
-                    dropped[root] = again
-    return frozenset(dropped)
+            if all(r in dropped for r in unit.roots):
+                continue
+            reads: dict[Var, None] = {}
+            for var in dict.fromkeys(a.var for a in unit.reads):
+                known = dropped.get(var)
+                found = (var,) if known is None else sorted(known.inputs, key=_number)
+                reads |= dict.fromkeys(found)
+            for var in reads:
+                readers.setdefault(var, []).append(k)
+    return readers
+
+
+def _number(var: Var) -> int:
+    return var.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,7 @@ class _Choice:
         inside: dict[Eqn, frozenset[tuple[str, int]]],
     ) -> None:
         out = eqn.out
+        self._soften(op, out)
         if out in self.wanted or len(ends[out]) != 1 or any(n == 0 for _, n in out.type.dims):
             return
         (end,) = ends[out]
@@ -202,8 +203,20 @@ class _Choice:
                 self.hard.discard(out)
                 self.soft -= {end.out}
                 self.hard.add(end.out)
+                self._soften(op, end.out)
         elif isinstance(end.op, Interleave) or self._small(op, out, end.op):
             self.hard.discard(out)
+
+    def _soften(self, op: Reduce, root: Var) -> None:
+        """A few cheap terms, summed and finished as `root`, may be summed again by each reader."""
+        terms = op.args[0].type.count // max(root.type.count, 1)
+        price = terms * (1.0 + max(self.price.get(a, 0.0) for a in op.args))
+        several = len(self.graph.readers.get(root, ())) > 1 and root not in self.wanted
+        far = root.type.nbytes > self.target.l2
+        if several and far and terms <= SMALL_FOLD and price <= SOFT_STEPS:
+            self.hard.discard(root)
+            self.soft.add(root)
+            self.price[root] = price
 
     def _small(self, op: Reduce, out: Var, reader: Op) -> bool:
         """Whether a reduction may run inside another one, which reads each element once."""
