@@ -4,7 +4,7 @@ import time
 
 from summand import dtypes as dt
 from summand.ir.builder import Builder
-from summand.ir.nodes import SUM
+from summand.ir.nodes import MAX, SUM
 from summand.options import Options, Target
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.fuse import fuse
@@ -150,3 +150,43 @@ def test_a_long_program_is_fused_fast():
     began = time.process_time()
     plan(program)
     assert time.process_time() - began < 2.0
+
+
+def test_a_small_table_of_places_does_not_cost_a_kernel_its_tiles():
+    b = Builder()
+    x, y = value(b, n=64, i=256, d=32), value(b, n=64, i=256, d=32)
+    before = b.map("sub", b.iota("i", 256), b.constant(3, dt.i32))
+    places = b.map("add", b.map("max", before, b.constant(0, dt.i32)), b.iota("w", 7))
+    near = b.reindex(x, {"i": places}, {}, "clip")
+    score = b.reduce(SUM, ["d"], b.map("mul", near, y))[0]
+    weight = b.map("exp", b.map("sub", score, b.reduce(MAX, ["w"], score)[0]))
+    program = b.finish([b.map("div", weight, b.reduce(SUM, ["w"], weight)[0])])
+    assert {"n", "i"} in [shared(c) for c in clusters(program)]
+
+
+def test_tiles_follow_memory_whatever_the_dims_are_called_there():
+    """Sums over u of both k and k * v, where k lies in memory as {n, t, e}."""
+    b = Builder()
+    k, v = value(b, n=16, t=4096, e=64), value(b, n=16, t=4096, d=64)
+    keys = b.map("exp", b.rename(k, {"t": "u", "e": "f"}))
+    values = b.rename(v, {"t": "u"})
+    total = b.reduce(SUM, ["u"], keys)[0]
+    state = b.reduce(SUM, ["u"], b.map("mul", keys, values))[0]
+    found = plan(b.finish([total, state]))
+    (cluster,) = found.items
+    orders = {k: ("n", "t", "e"), v: ("n", "t", "d")}
+    tiles = choose_tiles(Graph.of(found.program), cluster, orders, TARGET)
+    assert {t.dim: t.tile for t in tiles}["f"] >= 16
+
+
+def test_halves_of_different_tiles_stay_apart():
+    """What is made along u and read along t would keep nothing in the cache in one kernel."""
+    b = Builder()
+    q, k = value(b, n=16, t=4096, e=64), value(b, n=16, u=4096, e=64)
+    v = value(b, n=16, u=4096, d=64)
+    keys, queries = b.map("exp", k), b.map("exp", q)
+    state = b.reduce(SUM, ["u"], b.map("mul", keys, v))[0]
+    top = b.reduce(SUM, ["e"], b.map("mul", queries, state))[0]
+    low = b.reduce(SUM, ["e"], b.map("mul", queries, b.reduce(SUM, ["u"], keys)[0]))[0]
+    found = clusters(b.finish([b.map("div", top, low)]))
+    assert [c for c in found if "t" in shared(c)]

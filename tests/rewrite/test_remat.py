@@ -44,3 +44,38 @@ def test_a_dear_chain_is_kept():
     (total,) = b.reduce(SUM, ["i"], b.map("mul", y, x))
     program = b.finish([b.map("mul", y, total)])
     assert y.id in stored(program)
+
+
+def test_what_is_not_kept_leaves_no_reason_to_keep_what_it_was_made_from():
+    """Rounds of sums over both dims of exp(f - c): no array of both dims is kept."""
+    b = Builder()
+    x, y = b.param(Type.of(f32, {"i": 1024, "d": 3})), b.param(Type.of(f32, {"j": 1024, "d": 3}))
+    off = b.map("sub", x, y)
+    (cost,) = b.reduce(SUM, ["d"], b.map("mul", off, off))
+    g = b.param(Type.of(f32, {"j": 1024}))
+    kept = []
+    for _ in range(4):
+        e = b.map("exp", b.map("sub", g, cost))
+        f = b.map("log", b.reduce(SUM, ["j"], e)[0])
+        again = b.map("exp", b.map("sub", f, cost))
+        g = b.map("log", b.reduce(SUM, ["i"], again)[0])
+        kept += [e, again]
+    (total,) = b.reduce(SUM, ["i", "j"], b.map("mul", kept[0], kept[1]))
+    plan = fuse(b.finish([g, total]), TARGET, Options())
+    whole = {
+        r
+        for item in plan.items
+        for s in item.stages
+        for r in s.roots
+        if r not in item.scratch and r.type.count == 1 << 20
+    }
+    assert not whole
+
+
+def test_values_in_a_program_of_large_arrays_are_priced_by_the_cache():
+    b = Builder()
+    x = b.param(Type.of(f32, {"i": 1024, "j": 1024}))
+    y = b.map("exp", x)
+    (rows,) = b.reduce(SUM, ["j"], y)
+    program = b.finish([b.map("div", y, rows), b.reduce(SUM, ["i"], b.map("mul", y, rows))[0]])
+    assert y.id in stored(program)
