@@ -114,19 +114,19 @@ def _keep(
         again = slot_cycles(price * var.type.count, var.type.dtype.bits, target)
         moved = move_cycles(var.type.nbytes, target) / 2
         return moved * (1 + len(readers)) < again * (len(readers) - 1)
-    # where its own kernel has no use for it, one reader's evaluation takes the place of the first
-    again = 0.0 if own in readers else -slot_cycles(once.slots, var.type.dtype.bits, target)
+    once_more = slot_cycles(once.slots, var.type.dtype.bits, target)
+    again = 0.0
     for k in apart:
         known = {a.var for u in groups[k].units for a in u.reads} | {
             r for u in groups[k].units for r in u.roots
         }
         more = sum(v.type.nbytes for v in once.inputs - known)
-        again += slot_cycles(once.slots, var.type.dtype.bits, target)
-        again += move_cycles(more, target) / 2
+        again += once_more + move_cycles(more, target) / 2
     stored = move_cycles(var.type.nbytes, target) / 2 * (1 + len(apart))
+    if own not in readers:  # evaluated in its own kernel for others only
+        stored += once_more
     if len(groups[own].units) == 1:  # a kernel for this value alone
-        stored += slot_cycles(price * var.type.count, var.type.dtype.bits, target)
-        stored += move_cycles(sum(v.type.nbytes for v in inputs), target) / 2
+        stored += move_cycles(sum(v.type.nbytes for v in once.inputs), target) / 2
     return stored < again
 
 
