@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Thunk, here, once
+from summand.runtime import machine
 
 from .case import Case, make
 from .perturb import perturbed
@@ -123,7 +124,7 @@ def in_torch(case: Case, which: Pass, compiled: bool) -> Thunk:
     """A row in PyTorch, eager or compiled."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(machine.threads())
     formulation = case.row.compile if compiled and case.row.compile else case.row.torch
     arrays = [torch.from_numpy(a) for a in case.arrays()]
     run = formulation(torch, case.sizes)
@@ -172,7 +173,12 @@ def _loss(run: Callable[..., object]) -> Callable[..., object]:
 
 
 def _serve(name: str) -> None:
-    """Answer requests until the pipe closes. What libraries print goes to stderr."""
+    """Answer requests until the pipe closes. What libraries print goes to stderr.
+
+    The peer gets as many processors as we have threads.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-machine.threads() :])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run: Thunk = lambda: None  # noqa: E731

@@ -179,7 +179,7 @@ def test_two_operands_as_in_numpy():
     np.testing.assert_array_equal((of([1, 2]) << 3 >> 1).numpy(), [4, 8])
 
 
-@pytest.mark.parametrize("p", [0, 1, 2, 3, 7, -1, -2, 0.5, 2.0, 20, -0.5, 1.5])
+@pytest.mark.parametrize("p", [0, 1, 2, 3, 7, -1, -2, 0.5, 2.0, 20, -0.5, 1.5, -1.5, 3.5, 0.25])
 def test_powers(p):
     x = np.array([0.5, 1.0, 2.0, 3.0])
     np.testing.assert_allclose((of(x) ** p).numpy(), x**p, rtol=1e-12)
@@ -188,6 +188,9 @@ def test_powers(p):
 def test_powers_of_negative_and_integer_bases():
     np.testing.assert_allclose((of([-2.0, 0.0]) ** 3).numpy(), [-8, 0])
     np.testing.assert_array_equal((of([-2, 3]) ** 2).numpy(), [4, 9])
+    np.testing.assert_allclose((of([4, 10**5]) ** 3.5).numpy(), [128, 1e17 * 10**0.5], rtol=1e-6)
+    assert math.isnan((of([-1.0]) ** 1.5).numpy()[0])
+    assert (of([0.0]) ** -1.5).numpy()[0] == np.inf
     np.testing.assert_array_equal((of([np.nan]) ** 0).numpy(), [1.0])
     np.testing.assert_array_equal((2 ** of([0, 3])).numpy(), [1, 8])
 

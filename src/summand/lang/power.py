@@ -1,6 +1,7 @@
 """`x ** p`: small whole exponents become products, halves become roots.
 
-    x ** 2   ->  x * x          x ** 0.5  ->  sqrt x        x ** -1  ->  1 / x
+    x ** 2   ->  x * x      x ** 1.5   ->  x * sqrt x       x ** -1   ->  1 / x
+    x ** 0.5 ->  sqrt x     x ** -1.5  ->  (rsqrt x) ** 3
 
 Products are faster than `pow`, are exact for negative x, and have a derivative at 0.
 """
@@ -17,19 +18,28 @@ def power(base: Value, exponent: Value | int | float) -> Value:
     """`base ** exponent`."""
     if not isinstance(exponent, (int, float)):
         return elementwise("pow", base, exponent)
-    if isinstance(exponent, float) and exponent == 0.5:
-        return elementwise("sqrt", base)
-    whole = int(exponent) if float(exponent).is_integer() else None
-    if whole is None or abs(whole) > _PRODUCTS:
+    halves = 2 * exponent
+    if not float(halves).is_integer() or abs(exponent) > _PRODUCTS:
         return elementwise("pow", base, weak_scalar(exponent))
     if isinstance(exponent, float) and not base.dtype.is_inexact:
         base = elementwise("mul", base, weak_scalar(1.0))
-    if whole == 0:
+    if halves % 2:
+        return _of_root(base, int(halves))
+    times = int(exponent)
+    if times == 0:
         one = convert(weak_scalar(1), base.dtype, base.weak)
         return elementwise("where", elementwise("eq", base, base), one, one)
-    if whole < 0:
-        return elementwise("div", weak_scalar(1), _product(base, -whole))
-    return _product(base, whole)
+    if times < 0:
+        return elementwise("div", weak_scalar(1), _product(base, -times))
+    return _product(base, times)
+
+
+def _of_root(base: Value, halves: int) -> Value:
+    """The root of `base` to an odd power."""
+    if halves < 0:
+        return _product(elementwise("rsqrt", base), -halves)
+    root = elementwise("sqrt", base)
+    return root if halves == 1 else elementwise("mul", _product(base, halves // 2), root)
 
 
 def _product(base: Value, times: int) -> Value:
