@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from summand.ir.index import parse
+from summand.loops.nodes import Bound
 from summand.schedule import choose, grid, pack
 from summand.schedule.choose import schedule_kernel
+from summand.schedule.cost import share_within
 from summand.schedule.moves import nests_of
 from tests.schedule import cases
 from tests.schedule.running import check_schedule
@@ -115,3 +118,32 @@ def test_two_sums_over_the_same_rows_share_blocks(rows, monkeypatch):
     scheduled = check_schedule(cases.weighted_sums(rows, 96), target)
     scratch = [b.name for k in scheduled.kernels for b in k.scratch]
     assert [n for n in scratch if n.startswith("sums")][:2] == ["sums0", "sums1"]
+
+
+def test_what_only_one_task_reads_is_packed_by_the_task(monkeypatch):
+    monkeypatch.setattr(grid, "TASK_CYCLES", 2000.0)
+    dims = {"p": 19, "m": 48, "n": 64, "k": 90}
+    a, b = ("4320*p + 90*m + k", 19 * 4320), ("90*n + k + 5760*p", 19 * 5760)
+    kernel = cases.contraction("batch", dims, ("3072*p + 64*m + n", 19 * 3072), a, b, "k")
+    (scheduled,) = check_schedule(kernel).kernels
+    assert [b.name for b in scheduled.scratch] == ["slab0"]
+    assert scheduled.grid[0] == ("p_o", 19)
+
+
+def test_one_guard_of_two_may_become_a_bound():
+    dims = {"p": 300, "c": 64, "x": 4, "y": 240, "o": 64, "a": 3, "b": 3}
+    guards = (("x - a", 2), ("y - b", 238))
+    image = ("32768*p + 512*o + 256*x - 256*a + y - b", 300 * 32768, *guards)
+    weights = ("36864*p + 576*o + 192*a + 64*b + c", 300 * 36864)
+    out = ("61440*p + 960*c + 240*x + y", 300 * 61440)
+    (scheduled,) = schedule_kernel(
+        cases.contraction("dx", dims, out, weights, image, "oab"), cases.TARGET
+    ).kernels
+    nest = nests_of(scheduled.body)[-1]
+    assert [b.dim for b in nest.bounds] == ["a"]
+
+
+def test_share_of_a_bounded_dim():
+    bound = Bound("a", (parse("x - 15"),), (parse("x + 1"),))
+    assert share_within(bound, (("x", 18), ("a", 3))) == 16 / 18
+    assert share_within(bound, (("a", 3),)) == 1.0  # x is fixed further out

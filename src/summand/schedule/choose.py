@@ -60,6 +60,7 @@ FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
+MOST_COPIES = 1.3  # of an operand that tasks pack for themselves
 SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
 
@@ -158,9 +159,10 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     if not facts.extents:
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
     chain = _tile_loops(chain, facts, choice)
+    inside, least = _packed_in_tasks(chain, facts, choice, target)
     before: list[Kernel] = []
     temporaries: list[Buffer] = []
-    for number, ref in enumerate(choice.packed):
+    for number, ref in enumerate(r for r in choice.packed if r not in inside):
         name = f"{chain.kernel.name}_packed{number}"
         width = width_of(facts, target)
         packed = pack_ahead(chain, ref, _packed_order(facts, choice, ref), name, width)
@@ -168,7 +170,10 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
-    chain = _in_tasks(chain, facts, choice, target)
+    chain = _in_tasks(chain, facts, choice, target, least)
+    for ref in inside:
+        order = _packed_order(facts, choice, ref)
+        chain = _copied_in_task(chain, ref, order, width_of(facts, target), target)
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
@@ -270,6 +275,46 @@ def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
     return [*far, *reduced, *near, *(d for d in lanes if d in access.dims)]
 
 
+def _packed_in_tasks(
+    chain: Chain, facts: Facts, choice: Choice, target: Target
+) -> tuple[tuple[int, ...], int]:
+    """Packed operands of which each task reads a piece of its own: the task packs it in scratch.
+    And how many tasks there must be for that.
+
+    It saves a launch, and a trip through memory that is far.
+    """
+    found: list[int] = []
+    wholes = {a.ref: _bytes(facts, a) for a in facts.loads if a.ref in choice.packed}
+    room = target.l2 * 5 // 8
+    least = math.ceil(max(wholes.values(), default=0) / room)
+    spread_out = _in_tasks(chain, facts, choice, target, least)
+    tasks = math.prod(n for _, n in spread_out.kernel.grid)
+    for load in facts.loads:
+        if load.ref in wholes:
+            slab = slab_bytes(spread_out, load.ref, load.bits // 8)
+            few = slab is not None and slab * tasks < MOST_COPIES * wholes[load.ref]
+            if slab is not None and few and slab <= room:
+                found.append(load.ref)
+    return tuple(found), least if found else 1
+
+
+def _bytes(facts: Facts, load: Access) -> int:
+    return math.prod(facts.extents[d] for d in load.strides) * load.bits // 8
+
+
+def _copied_in_task(
+    chain: Chain, ref: int, order: Sequence[str], aligned: int, target: Target
+) -> Chain:
+    """The operand in scratch, copied in this order at the start of the task."""
+    name = f"slab{len(chain.kernel.scratch)}"
+    earlier = len(chain.before)
+    chain = pack_in_task(chain, ref, order, name, aligned).chain
+    buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
+    copied = _scheduled(chain.before[earlier:], buffers, target, 100)
+    copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
+    return replace(chain, before=(*chain.before[:earlier], *copied))
+
+
 def _packing(kernel: Kernel, target: Target) -> Kernel:
     """Grid and schedule of a packing kernel: it reads in the order of its source."""
     chain = chain_of(kernel)
@@ -294,11 +339,14 @@ def _packing(kernel: Kernel, target: Target) -> Kernel:
     return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
 
-def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
-    """Spread the loops over tasks: rows, farthest outermost; columns where that saves traffic."""
+def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least: int = 1) -> Chain:
+    """Spread the loops over tasks: rows, farthest outermost; columns where that saves traffic.
+
+    About `least` tasks are made at least, so that what each packs stays in its cache.
+    """
     lanes = {p.dim for p in choice.lanes}
     kept = [d for d in facts.kept if d not in facts.ordered]
-    kept.sort(key=lambda d: -reach(facts.stores, d))
+    kept.sort(key=lambda d: (_read_by_all(facts, d), -reach(facts.stores, d)))
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
     goal = task_goal(_work(facts, choice, target))
@@ -309,12 +357,19 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Cha
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         operands = _operand_bytes(facts, lanes)
         goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
+        goal = max(goal, least)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
         goal = max(1, goal // math.prod(n for _, n in spread_out.kernel.grid))
         chain = spread(spread_out, free_units(spread_out, rows, choice.steps), goal)
         if len(chain.kernel.grid) > 0:
             return chain
     return spread(chain, free_units(chain, [*rows, *columns], choice.steps), goal)
+
+
+def _read_by_all(facts: Facts, dim: str) -> int:
+    """Bytes of a reduction's operands that every piece of a dim reads whole."""
+    loads = [a for a in facts.loads if a.dims & facts.reduced and dim not in a.dims]
+    return sum(_bytes(facts, a) for a in loads)
 
 
 def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:

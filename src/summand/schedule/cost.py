@@ -9,23 +9,27 @@ they vary along, so that scoring one register tile is a handful of multiplicatio
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from summand.ir.prims import PRIMS
 from summand.loops.code import address_refs, refs
-from summand.loops.nodes import Apply, Carry, Const, Fold, Load, Piece, Position
+from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Load, Piece, Position
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
+LINE_CYCLES = 1.8  # to fetch a line from the second cache
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
+MOST_PLACES = 4096  # positions at which a bound is looked at
 FLAT_STEPS = 32  # most steps of a reduction that is unrolled whole because windows overlap in it
 FLAT_LINES = 600.0  # of code, then
 
@@ -173,6 +177,7 @@ class Group:
     slots: float = 0.0  # each reduction step
     loads: float = 0.0
     vectors: float = 0.0  # registers of vectors loaded in each step
+    selected: float = 0.0  # registers of single elements that are
     sums: float = 0.0  # accumulators and carried states
     hoisted: float = 0.0  # registers of vectors that stay for the whole tile
     epilogue: float = 0.0  # cycles once for each tile
@@ -242,7 +247,7 @@ class Score(NamedTuple):
 
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
-    slots = loads = sums = vectors = hoisted = epilogue = step_lines = lines = 0.0
+    slots = loads = sums = vectors = selected = hoisted = epilogue = step_lines = lines = 0.0
     for dims, group in model.groups:
         n = 1
         for d in dims:
@@ -251,6 +256,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         loads += n * group.loads
         sums += n * group.sums
         vectors += n * group.vectors
+        selected += n * group.selected
         hoisted += n * group.hoisted
         epilogue += n * group.epilogue
         step_lines += n * group.step_lines
@@ -268,9 +274,11 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     if chain and not model.single and 0 < sums < chain * per_cycle:
         room = int((target.registers - 2 - vectors) // max(1.0, sums))
         copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
-    registers = sums * copies + vectors + hoisted + model.working
+    registers = sums * copies + vectors + selected + hoisted + model.working
     waiting = chain / copies if model.steps > 1 else 0.0
-    step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting)
+    walked = model.steps * vectors * target.vector_bytes
+    fetched = vectors * LINE_CYCLES if walked > target.l1 else 0.0
+    step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting, fetched)
     spill = max(0.0, registers - target.registers) * 2.0
     start = ENTRY if model.latency else ROUND
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
@@ -289,6 +297,23 @@ def _in_windows(model: Model, counts: Sequence[int], flat: bool) -> tuple[float,
         vectors += min(n, 3.0) * window.cost.vectors  # each is used up before the next
         lines += n * window.cost.step_lines
     return loads, vectors, lines
+
+
+@lru_cache(maxsize=1024)
+def share_within(bound: Bound, dims: tuple[tuple[str, int], ...]) -> float:
+    """Which share of a bounded dim's positions is within the bound, on average."""
+    extents = dict(dims)
+    names = sorted({d for f in (*bound.lo, *bound.hi) for d in f.dims})
+    if not all(d in extents for d in names) or math.prod(extents[d] for d in names) > MOST_PLACES:
+        return 1.0
+    places = list(itertools.product(*(range(extents[d]) for d in names)))
+    total = 0
+    for place in places:
+        at = dict(zip(names, place, strict=True))
+        low = max(0, *(f.evaluate(at) for f in bound.lo))
+        high = min(extents[bound.dim], *(f.evaluate(at) for f in bound.hi))
+        total += max(0, high - low)
+    return total / (len(places) * extents[bound.dim])
 
 
 def build_model(
@@ -361,6 +386,8 @@ class _Counter:
         steps = 1
         for d in self.looped:
             steps *= -(-self.facts.extents[d] // self._lane_count(d))
+        for bound in self.facts.nest.bounds:
+            steps = max(1, round(steps * share_within(bound, self.facts.nest.dims)))
         heavy = any(isinstance(i, Apply) and PRIMS[i.fn].flops >= 8 for i in self.facts.nest.code)
         latency, single = self._latency()
         flat = steps <= FLAT_STEPS and any(w.second is None for w in self.windows)
@@ -455,8 +482,10 @@ class _Counter:
         if self.facts.deps[access.ref] & self.looped:
             group.loads += cycles * repeat
             group.slots += shuffled * repeat
-            if kind != "splat" or masked:  # addresses that are selected are all read at once
+            if kind != "splat":
                 group.vectors += repeat * self.wide(access.bits)
+            elif masked:  # addresses that are selected are all read at once
+                group.selected += repeat
         else:
             group.epilogue += cycles * repeat
             if self._read_in_loop(access.ref) and kind != "splat":

@@ -71,11 +71,13 @@ def _decided(load: Load, extents: Mapping[str, int]) -> Instr:
 _ANNIHILATES = {("add", "mul"): 0, ("max", "add"): float("-inf"), ("min", "add"): float("inf")}
 
 
-def guards_to_bounds(nest: Nest) -> Nest:
+def guards_to_bounds(nest: Nest, only: Guard | None = None) -> Nest:
     """Where a guard's fill makes the summand the fold's identity, bound the folded dim instead.
 
     fold add {k} (load x[y + k - 1] if 0 <= y + k - 1 < n else 0) * w[k]
     ->  bound 1 - y <= k < n + 1 - y, and the load needs no guard
+
+    `only`: the one guard that is looked at.
     """
     code = list(nest.code)
     bounds = {b.dim: b for b in nest.bounds}
@@ -87,7 +89,8 @@ def guards_to_bounds(nest: Nest) -> Nest:
             continue
         left = []
         for guard in instr.at.guards:
-            found = _bound_of(guard, fold, nest, bounds)
+            asked = only is None or guard == only
+            found = _bound_of(guard, fold, nest, bounds) if asked else None
             if found is None:
                 left.append(guard)
                 continue

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from summand.loops.nodes import Buffer, Nest, Piece, Schedule
+from summand.loops.nodes import Buffer, Load, Nest, Piece, Schedule
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
@@ -25,6 +25,7 @@ from summand.schedule.registers import Choice, Limits, choose_registers
 
 MOST_UNROLL = 32  # operations on accumulators in the innermost loop
 MOST_LINES = 200  # of code there
+MUCH_WORK = 1e7  # points of a nest from which more forms of it are tried
 SLOW_MEMORY = 200_000.0  # cycles from which moving the bytes counts: about the second cache
 
 
@@ -36,9 +37,14 @@ def is_plain(nest: Nest) -> bool:
 def best_form(
     nest: Nest, bits: Mapping[str, int], limits: Limits, target: Target
 ) -> tuple[Facts, Choice]:
-    """With guards as bounds of the reduction, or as they are: what costs less."""
+    """With guards as bounds of the reduction, or as they are, or (where there is much work) with
+    one of them as a bound: what costs less. No tile extends a dim that a bound reads."""
     best: tuple[Facts, Choice] | None = None
-    for form in dict.fromkeys((guards_to_bounds(nest), nest)):
+    forms = [guards_to_bounds(nest), nest]
+    if math.prod(nest.extents.values()) > MUCH_WORK:
+        guards = dict.fromkeys(g for i in nest.code if isinstance(i, Load) for g in i.at.guards)
+        forms += [guards_to_bounds(nest, g) for g in guards if len(guards) < 4]
+    for form in dict.fromkeys(forms):
         facts = analyse(form, bits)
         here = replace(limits, single=limits.single | free_forms(form))
         choice = choose_registers(facts, here, target)
