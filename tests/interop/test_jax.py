@@ -402,6 +402,11 @@ BAD = {
         TypeError,
         "array outside of a function\n",
     ),
+    "another device": (
+        lambda: jax.jit(layer).trace(A, B).lower(lowering_platforms=("cuda",)),
+        NotImplementedError,
+        "layer: Summand compiles for the CPU; it has no code for other devices yet\n",
+    ),
     "unknown argument": (
         lambda: smj.function(q=(k,), out=(k,))(lambda a: a),
         TypeError,

@@ -27,9 +27,8 @@ from summand import compiler, dtypes
 from summand.errors import ArgumentError
 from summand.interop.kernel import Kernel, Order
 from summand.ir.builder import Builder
-from summand.ir.fresh import Names
-from summand.ir.index import Form
-from summand.ir.nodes import Program, Type, Var
+from summand.ir.nodes import Program, Var
+from summand.ir.strided import Flat, lying, read_in_place
 from summand.ir.text import parse
 from summand.ir.text import text as program_text
 from summand.runtime.executable import Executable
@@ -280,42 +279,14 @@ def _row_major(shape: Sequence[int]) -> Strides:
 
 def _laid_out(
     program: Program, params: Sequence[Order], shapes: Sequence[tuple[int, ...]], layout: Layout
-) -> tuple[Program, list[Order]]:
+) -> tuple[Program, tuple[Order, ...]]:
     """The program with its parameters as they lie in memory, and the orders of their dims."""
-    names = Names(program)
-    b = Builder()
     orders: list[Order] = []
-    flat: dict[int, Form] = {}
-    given: list[Var] = []
-    for number, (param, order) in enumerate(zip(program.params, params)):
+    found: list[Flat | None] = []
+    for number, order in enumerate(params):
         strides = layout[number] if number < len(layout) else None
-        axes = range(len(order)) if strides is None else _dense_axes(shapes[number], strides)
-        if axes is not None:
-            orders.append(tuple(order[a] for a in axes))
-            given.append(b.param(param.type))
-            continue
-        assert strides is not None
-        form = Form.make((d, s) for d, s in zip(order, strides) if param.type.sizes[d] > 1)
-        length = 1 + form.range(param.type.sizes)[1]
-        dim = names.fresh("flat")
-        flat[number] = form
-        orders.append((dim,))
-        given.append(b.param(Type.of(param.type.dtype, {dim: length})))
-    values = list(given)
-    for number, form in flat.items():
-        sizes = program.params[number].type.sizes
-        read = b.reindex(given[number], {orders[number][0]: form}, sizes)
-        values[number] = b.expand(read, sizes)
-    return b.finish(b.inline(program, values)), orders
-
-
-def _dense_axes(shape: tuple[int, ...], strides: Strides) -> list[int] | None:
-    """The axes, outermost first, of a tensor without gaps; None where it has some."""
-    axes = sorted(range(len(shape)), key=lambda a: (shape[a] == 1, -strides[a]))
-    step = 1
-    for axis in reversed(axes):
-        if shape[axis] > 1:
-            if strides[axis] != step:
-                return None
-            step *= shape[axis]
-    return axes
+        axes, lies = (None, None) if strides is None else lying(shapes[number], strides)
+        dense = axes is not None and lies is None
+        orders.append(tuple(order[a] for a in axes or ()) if dense else order)
+        found.append(lies)
+    return read_in_place(program, orders, found)

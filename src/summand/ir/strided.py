@@ -37,28 +37,35 @@ class Flat:
         return Form.make(zip(dims, self.strides, strict=True), self.start)
 
 
+def lying(shape: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, ...], Flat | None]:
+    """The axes from the outermost in memory to the innermost (those of one element last), and how
+    the array lies where it is not dense in that order. Strides are in elements."""
+    axes = sorted(range(len(shape)), key=lambda k: (shape[k] == 1, -strides[k], k))
+    step, dense = 1, True
+    for axis in reversed(axes):
+        dense = dense and (shape[axis] == 1 or strides[axis] == step)
+        step *= shape[axis]
+    if dense or step == 0:
+        return tuple(axes), None
+    # an axis of one element has no stride that matters
+    moves = tuple(s if n > 1 else 0 for n, s in zip(shape, strides, strict=True))
+    steps = [(n - 1) * s for n, s in zip(shape, moves, strict=True)]
+    start = -sum(s for s in steps if s < 0)
+    return tuple(axes), Flat(start + sum(s for s in steps if s > 0) + 1, start, moves)
+
+
 def flat(array: np.ndarray) -> Flat | None:
     """How an array lies in memory; None where it is dense in some order, or has to be copied
     (no whole number of elements apart, or in another byte order)."""
-    dense_axes = in_memory(array)
-    if array.transpose(dense_axes).flags.c_contiguous or not array.dtype.isnative:
+    size = array.itemsize
+    if not array.dtype.isnative or any(s % size for s in array.strides):
         return None
-    if any(s % array.itemsize for s in array.strides):
-        return None
-    # an axis of one element has no stride that matters
-    strides = tuple(
-        s // array.itemsize if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)
-    )
-    steps = [(n - 1) * s for n, s in zip(array.shape, strides, strict=True)]
-    start = -sum(s for s in steps if s < 0)
-    return Flat(start + sum(s for s in steps if s > 0) + 1, start, strides)
+    return lying(array.shape, [s // size for s in array.strides])[1]
 
 
 def in_memory(array: np.ndarray) -> tuple[int, ...]:
     """The axes from the outermost in memory to the innermost; those of one element are last."""
-    return tuple(
-        sorted(range(array.ndim), key=lambda k: (array.shape[k] == 1, -array.strides[k], k))
-    )
+    return lying(array.shape, array.strides)[0]
 
 
 def view(array: np.ndarray, lies: Flat) -> np.ndarray:
