@@ -8,7 +8,8 @@
 
 Hoisted: reductions (and other equations than maps) that read no state, and whatever is the same at
 every step. Sunk: results that feed no state, where what they need of the loop takes no more memory
-than they do; so a weight's gradient becomes one contraction over time and batch.
+than they do; so a weight's gradient becomes one contraction over time and batch. A sum over a dim
+that all else in the loop has is sunk for some more memory, since the loop runs in tasks without it.
 
 Needs a verified Program. Keeps every result up to the order of sums. Leaves equations with
 sub-programs where they are; unused states are for `drop_unused`.
@@ -32,6 +33,7 @@ from summand.ir.nodes import (
     Program,
     Read,
     Recur,
+    Reduce,
     Reindex,
     Type,
     Var,
@@ -156,9 +158,12 @@ def _cut(body: _Body, hoisted: frozenset[Var]) -> _Cut:
         border = _border(body, result, loop)
         new = [v for v in border if v not in stored and v not in exposed and v not in whole]
         size = sum(v.type.nbytes for v in new)
+        room = result.type.nbytes
+        if _mixes(body, result, loop, [op.body.results[n] for n in kept]):
+            room = max(room, sum(v.type.nbytes for v in stored) // 2)
         fits = result not in loop and result not in op.body.params
         fits = fits and not any(v in op.body.params for v in new)
-        if fits and size <= result.type.nbytes and body.movable([result], frozenset(border)):
+        if fits and size <= room and body.movable([result], frozenset(border)):
             sunk.append(number)
             exposed.extend(new)
         else:
@@ -166,6 +171,18 @@ def _cut(body: _Body, hoisted: frozenset[Var]) -> _Cut:
             stored.add(result)
             loop |= body.needed([result], hoisted)
     return _Cut(tuple(sorted(kept)), tuple(sunk), tuple(exposed))
+
+
+def _mixes(body: _Body, result: Var, loop: set[Var], others: Sequence[Var]) -> bool:
+    """Whether a result folds a dim that the others have in common, so that tasks can share out the
+    loop only without it."""
+    below = body.needed([result], frozenset(loop)) - loop
+    reduced = {d for v in below if v in body.made for d in _folded(body.made[v])}
+    return bool(others) and any(all(d in v.type.names for v in others) for d in reduced)
+
+
+def _folded(eqn: Eqn) -> tuple[str, ...]:
+    return eqn.op.dims if isinstance(eqn.op, Reduce) else ()
 
 
 def _border(body: _Body, result: Var, loop: set[Var]) -> list[Var]:

@@ -175,15 +175,18 @@ def _lengthen(
 
 
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
-    """Bytes of the values that live within one tile, and of what it reads along the tiled dims."""
+    """Bytes of the values that live within one tile, and of what it reads along the tiled dims. Of
+    values that recurrences walk, a step's part: they pass through the cache."""
     total = 0
+    walked = {d for stage in cluster.stages for d in stage.over}
     values = dict.fromkeys(cluster.scratch)
     for stage in () if streams else cluster.stages:
         for access in stage.reads:
             if any(access.is_identity(d) for d in tiles):
                 values[access.var] = None
     for var in values:
-        total += product(tiles.get(d, n) for d, n in var.type.dims) * var.type.dtype.bytes
+        part = product(tiles.get(d, n) for d, n in var.type.dims if d not in walked)
+        total += part * var.type.dtype.bytes
     return total
 
 
