@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from summand.ir.nodes import Constant, Eqn, Program, Recur, Var
 from summand.options import Options, Target
+from summand.rewrite.absorb import absorb
 from summand.rewrite.clusters import Group, join, solitary
 from summand.rewrite.flatten_bodies import flatten_bodies
 from summand.rewrite.partial_folds import partial_folds
@@ -42,7 +43,8 @@ UNKNOWN: Orders = MappingProxyType({})
 
 def fuse(program: Program, target: Target, options: Options, orders: Orders = UNKNOWN) -> Plan:
     """The plan of a program. `orders`: of arrays in memory, as far as they are known."""
-    whole = unique_bodies(flatten_bodies(program))
+    flat = flatten_bodies(program)
+    whole = unique_bodies(absorb(flat, target) if options.fuse else flat)
     cut = unique_bodies(partial_folds(whole, target)) if options.fuse else whole
     found = _fused(cut, target, options, orders)
     if found is None:

@@ -18,7 +18,7 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Recur, Var
 from summand.loops.nodes import Carry, Last, Loop, Stmt
-from summand.rewrite.plan import Stage
+from summand.rewrite.plan import Stage, reads_of
 from summand.rewrite.recurrences import in_turns
 from summand.rewrite.units import product
 from summand.schedule.coordinates import Coord, Storage, shifted
@@ -185,7 +185,7 @@ def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> t
         inner.outer[name] = size
         form = Form.of(name) if forward else Form.of(size - 1) - Form.of(name)
         inner.positions[dim] = Coord(form)
-    states = _States.of(inner, eqn, op, names)
+    states = _States.of(inner, eqn, op, stage, names)
     written = dict(reversed(list(zip(op.body.results, states.new, strict=True))))
     done: set[Var] = set()
     body: list[Stmt] = []
@@ -233,14 +233,16 @@ class _States:
     starts: list[Stmt]
 
     @staticmethod
-    def of(task: Task, eqn: Eqn, op: Recur, names: Sequence[str]) -> _States:
+    def of(task: Task, eqn: Eqn, op: Recur, stage: Stage, names: Sequence[str]) -> _States:
         """Decide it; `task.earlier` then says what each read of the body reads."""
         keep = op.keep or ("all",) * len(eqn.outs)
         states = _States([], [], [], [])
         turns = in_turns(op)
         for k, out in enumerate(eqn.outs):
             if k in turns:
-                states._turns(task, op, k, out, Form.of(names[0]))
+                params = [p for p, r in zip(op.body.params, op.reads) if r.state == k]
+                once = all(_updates(task, op, stage, p, op.body.results[k]) for p in params)
+                states._turns(task, op, k, out, Form.of(names[0]), 1 if once else 2)
                 continue
             shifts = [r.shift for r in op.reads if r.state == k]
             far = len(op.over) > 1 or any(abs(s) > 1 for shift in shifts for s in shift)
@@ -269,25 +271,46 @@ class _States:
                 task.earlier[param] = local_memory(task, param)
                 self.moves.append((param, self.new[-1], task.earlier[param]))
 
-    def _turns(self, task: Task, op: Recur, k: int, out: Var, step: Form) -> None:
-        """Two halves of a buffer: step t writes half t % 2 and reads the other one."""
+    def _turns(
+        self, task: Task, op: Recur, k: int, out: Var, step: Form, halves: int
+    ) -> None:
+        """Two halves of a buffer: step t writes half t % 2 and reads the other one; or a single
+        one, where each element is read for the last time when it is written."""
         result = op.body.results[k]
         dims = _extents(task, result)
         count = product(n for _, n in dims)
         name = f"turns {out}"
-        task.add_scratch(name, result.type.dtype, 2 * count)
+        task.add_scratch(name, result.type.dtype, halves * count)
         both = task.within(Storage.dense(name, result.type.dtype, dims))
-        self.new.append(shifted(both, step % 2 * count))
-        before = shifted(both, (step + 1) % 2 * count)
+        self.new.append(shifted(both, step % halves * count))
+        before = shifted(both, (step + 1) % halves * count)
         number = next(n for n, r in enumerate(op.reads) if r.state == k)
-        self.starts.append(_start(task, op, number, result, shifted(both, Form.of(count))))
+        self.starts.append(_start(task, op, number, result, shifted(both, Form.of((halves - 1) * count))))
         for param, read in zip(op.body.params, op.reads):
             if read.state == k:
                 task.earlier[param] = before
                 task.begun.add(param)
         if out in task.storage:
-            last = shifted(both, Form.of((op.sizes[0] - 1) % 2 * count))
+            last = shifted(both, Form.of((op.sizes[0] - 1) % halves * count))
             self.copies.append((out, last))
+
+
+def _updates(task: Task, op: Recur, stage: Stage, param: Var, result: Var) -> bool:
+    """Whether a nest may write a state where it found the earlier one: no nest behind it reads
+    that, and no pass of its own but the one that writes."""
+    makers = [k for k, part in enumerate(stage.body) if result in part.roots]
+    reading = [k for k, part in enumerate(stage.body) for a in part.reads if a.var == param]
+    if not makers or (reading and max(reading) > makers[0]):
+        return False
+    roots = frozenset(r for part in stage.body for r in part.roots)
+    loose = [r for r in op.body.results if r not in roots]  # copied when the step ends
+    if any(r == param or param in reads_of(task.graph, roots, (r,)) for r in loose):
+        return False
+    part = stage.body[makers[0]]
+    own = [a for a in part.reads if a.var == param]
+    others = set(part.roots) - {result}
+    once = not any(others & set(reads_of(task.graph, frozenset(others), (r,))) for r in part.roots)
+    return once and not part.body and all(a.is_identity(d) for a in own for d, _ in a.at)
 
 
 def _start(task: Task, op: Recur, read: int, like: Var, to: Storage) -> Stmt:
@@ -344,6 +367,14 @@ def _move(task: Task, var: Var, source: Storage, target: Storage) -> Stmt:
     builder = NestBuilder.over(task, var.type.sizes)
     at = builder.point(var.type.dims)
     builder.store(target, at, builder.code.load_from(source, at))
+    return builder.finish()
+
+
+def _start(task: Task, init: Var, to: Storage, first: Mapping[str, Coord]) -> Stmt:
+    """Put an initial value where the first step reads it."""
+    builder = NestBuilder.over(task, init.type.sizes)
+    at = {**builder.point((d, n) for d, n in init.type.dims if d not in first), **first}
+    builder.store(to, at, builder.code.value(init, at))
     return builder.finish()
 
 
