@@ -5,7 +5,7 @@ from summand.ir.index import Form
 from summand.ir.nodes import SUM
 from summand.options import Options, Target
 from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import choose_orders
+from summand.rewrite.layout import Bodies, choose_orders
 from tests.lower.cases import attention, routing, softmax, value
 
 TARGET = Target("x86_64", "generic", "")
@@ -16,7 +16,7 @@ def orders_of(program, params):
     plan = fuse(program, TARGET, Options())
     fixed = dict(zip(plan.program.params, params, strict=True))
     values = [v for item in plan.items for v in item.roots]
-    return choose_orders(plan.items, fixed, values)
+    return choose_orders(plan.items, fixed, values, Bodies.of(plan.program))
 
 
 def test_parameters_keep_their_order():

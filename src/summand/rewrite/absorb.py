@@ -16,7 +16,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from summand.ir.nodes import Eqn, Map, Program, Recur, Reduce, Type, Var, operands, with_operands
+from summand.ir.nodes import (
+    Eqn,
+    Keep,
+    Map,
+    Program,
+    Recur,
+    Reduce,
+    Type,
+    Var,
+    operands,
+    with_operands,
+)
 from summand.options import Target
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.rebuild import Rebuild
@@ -50,7 +61,9 @@ def absorb(program: Program, target: Target) -> Program:
 def _folds_of(program: Program, eqn: Eqn, op: Recur) -> list[Eqn]:
     """Reductions of a recurrence's states that can be a part of its body."""
     over = frozenset(op.over)
-    inside = {o for o in eqn.outs if over <= o.type.names}  # states, maps of them with what was there
+    inside = {
+        o for o in eqn.outs if over <= o.type.names
+    }  # states, maps of them with what was there
     after = set(eqn.outs) - inside  # what else depends on the recurrence, or comes after it
     folds: list[Eqn] = []
     seen = False
@@ -77,9 +90,7 @@ def _shrinks(eqn: Eqn, fold: Eqn, over: frozenset[str]) -> bool:
     return less and isinstance(fold.op, Reduce) and not over & set(fold.op.dims)
 
 
-def _emit(
-    new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Sequence[Eqn]
-) -> None:
+def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Sequence[Eqn]) -> None:
     """The recurrence with the folds as further results."""
     over = set(op.over)
     body = Rebuild(op.body)
@@ -109,13 +120,14 @@ def _emit(
     old, extra = program.params[: len(op.body.params)], program.params[len(op.body.params) :]
     params = (*old[:split], *extra, *old[split:])
     more = [o for f in folds for o in f.outs]
-    keep = op.keep or ("all",) * len(eqn.outs)
+    every: tuple[Keep, ...] = tuple("all" for _ in (*eqn.outs, *more))
+    keep = op.keep or every[: len(eqn.outs)]
     loop = replace(
         op,
         inits=new.all_of(op.inits),
         captured=(*new.all_of(op.captured), *new.all_of(handed)),
         body=Program(params, program.eqns, program.results),
-        keep=(*keep, *("all" for _ in more)),
+        keep=(*keep, *every[len(eqn.outs) :]),
     )
     new.loc = eqn.loc
     outs = new.emit(loop, [o.type for o in (*eqn.outs, *more)])

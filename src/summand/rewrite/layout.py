@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from summand.ir.nodes import Recur, Var
+from summand.ir.nodes import Program, Recur, Var
 from summand.rewrite.plan import Access, Cluster, Item, Stage
 from summand.rewrite.units import product
 
@@ -68,11 +68,32 @@ class Nest:
     merges: Mapping[str, int] = field(default_factory=dict)  # sums of each dim within a step
 
 
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """What stands outside for the values of recurrences' bodies, and the steps of each dim."""
+
+    outside: Mapping[Var, Var]
+    steps: Mapping[str, int]
+
+    @staticmethod
+    def of(program: Program) -> Bodies:
+        """States are what their recurrence makes, captured values what it is given."""
+        outside: dict[Var, Var] = {}
+        steps: dict[str, int] = {}
+        for eqn in program.eqns:
+            if isinstance(eqn.op, Recur):
+                steps.update(zip(eqn.op.over, eqn.op.sizes, strict=True))
+                given = (*(eqn.outs[r.state] for r in eqn.op.reads), *eqn.op.captured)
+                outside.update(zip(eqn.op.body.params, given, strict=False))
+                outside.update(zip(eqn.op.body.results, eqn.outs, strict=True))
+        return Bodies(outside, steps)
+
+
 def choose_orders(
-    items: Sequence[Item], fixed: Mapping[Var, Order], values: Sequence[Var]
+    items: Sequence[Item], fixed: Mapping[Var, Order], values: Sequence[Var], bodies: Bodies
 ) -> dict[Var, Order]:
     """Orders of all values with memory: `fixed` ones as they are."""
-    nests = [n for item in items if isinstance(item, Cluster) for n in _nests(item)]
+    nests = [n for item in items if isinstance(item, Cluster) for n in _nests(item, bodies)]
     touching: dict[Var, list[Nest]] = {}
     for nest in nests:
         for walk in nest.walks:
@@ -85,7 +106,7 @@ def choose_orders(
     free = frozenset(v for v in values if v not in fixed)
     for item in items:
         if isinstance(item, Cluster) and len(item.stages) > 1:
-            _move_together([v for v in item.roots if v in free], list(_nests(item)), orders)
+            _move_together([v for v in item.roots if v in free], list(_nests(item, bodies)), orders)
     gathered = {w.var for n in nests for w in n.walks if w.computed}
     for var in sorted(values, key=lambda v: (v not in gathered, -v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
@@ -182,7 +203,7 @@ def _inner_dims(var: Var, nests: Sequence[Nest]) -> list[Order]:
 # ---- nests and their cost
 
 
-def _nests(cluster: Cluster) -> Iterable[Nest]:
+def _nests(cluster: Cluster, bodies: Bodies) -> Iterable[Nest]:
     held = (
         {d: 1 if n < 4 * SHARE else SHARE for d, n in cluster.shared}
         if len(cluster.stages) > 1
@@ -191,7 +212,19 @@ def _nests(cluster: Cluster) -> Iterable[Nest]:
     for block in cluster.blocks:
         held |= {block.dim: block.size, block.place: 1}
     for stage in cluster.stages:
-        yield nest_of(stage, held)
+        nest = nest_of(stage, held)
+        yield replace(nest, walks=()) if stage.body else nest
+        for part in stage.body:
+            yield _nest_of_a_step(part, held, stage.over, bodies)
+
+
+def _nest_of_a_step(
+    part: Stage, held: Mapping[str, int], over: Sequence[str], bodies: Bodies
+) -> Nest:
+    """A nest of a recurrence's body; its values lie in the slices of those outside."""
+    nest = nest_of(part, held)
+    walks = tuple(replace(w, var=bodies.outside.get(w.var, w.var)) for w in nest.walks)
+    return replace(nest, walks=walks, tiles=nest.tiles * product(bodies.steps[d] for d in over))
 
 
 def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:

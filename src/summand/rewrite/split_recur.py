@@ -160,7 +160,7 @@ def _cut(body: _Body, hoisted: frozenset[Var]) -> _Cut:
         size = sum(v.type.nbytes for v in new)
         room = result.type.nbytes
         if _mixes(body, result, loop, [op.body.results[n] for n in kept]):
-            room = max(room, sum(v.type.nbytes for v in stored) // 2)
+            room = max(room, sum(v.type.nbytes for v in stored))
         fits = result not in loop and result not in op.body.params
         fits = fits and not any(v in op.body.params for v in new)
         if fits and size <= room and body.movable([result], frozenset(border)):

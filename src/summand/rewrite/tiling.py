@@ -46,7 +46,9 @@ def choose_tiles(
     for walk in _long_walks(walks):
         _lengthen(tiles, walk, sizes, cluster, target)
     if any(s.body for s in cluster.stages):
-        _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
+        steps = [part for s in cluster.stages for part in s.body if part.folds]
+        if any(_is_panel(a, d) for part in steps for a in part.reads for d in rank):
+            _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
         tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}  # states are updated in place
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):

@@ -31,7 +31,7 @@ from summand.ir.nodes import (
 )
 from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
 from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import choose_orders
+from summand.rewrite.layout import Bodies, choose_orders
 from summand.rewrite.plan import Cluster, Control, Graph, Plan
 from summand.rewrite.tiling import choose_tiles
 from summand.schedule.coordinates import Storage
@@ -142,7 +142,8 @@ class Unit:
                 known[var] = value.order if isinstance(value, Table) else ()
         rooted = [v for i in self.plan.items if isinstance(i, Cluster) for v in i.roots]
         values = list(dict.fromkeys((*stored, *rooted)))
-        return choose_orders(self.plan.items, known, values)
+        bodies = Bodies.of(self.plan.program)
+        return choose_orders(self.plan.items, known, values, bodies)
 
     def _place(self, var: Var, buffer: str) -> None:
         sizes = var.type.sizes
