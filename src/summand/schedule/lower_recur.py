@@ -271,9 +271,7 @@ class _States:
                 task.earlier[param] = local_memory(task, param)
                 self.moves.append((param, self.new[-1], task.earlier[param]))
 
-    def _turns(
-        self, task: Task, op: Recur, k: int, out: Var, step: Form, halves: int
-    ) -> None:
+    def _turns(self, task: Task, op: Recur, k: int, out: Var, step: Form, halves: int) -> None:
         """Two halves of a buffer: step t writes half t % 2 and reads the other one; or a single
         one, where each element is read for the last time when it is written."""
         result = op.body.results[k]
@@ -285,7 +283,9 @@ class _States:
         self.new.append(shifted(both, step % halves * count))
         before = shifted(both, (step + 1) % halves * count)
         number = next(n for n, r in enumerate(op.reads) if r.state == k)
-        self.starts.append(_start(task, op, number, result, shifted(both, Form.of((halves - 1) * count))))
+        self.starts.append(
+            _start(task, op, number, result, shifted(both, Form.of((halves - 1) * count)))
+        )
         for param, read in zip(op.body.params, op.reads):
             if read.state == k:
                 task.earlier[param] = before
@@ -367,14 +367,6 @@ def _move(task: Task, var: Var, source: Storage, target: Storage) -> Stmt:
     builder = NestBuilder.over(task, var.type.sizes)
     at = builder.point(var.type.dims)
     builder.store(target, at, builder.code.load_from(source, at))
-    return builder.finish()
-
-
-def _start(task: Task, init: Var, to: Storage, first: Mapping[str, Coord]) -> Stmt:
-    """Put an initial value where the first step reads it."""
-    builder = NestBuilder.over(task, init.type.sizes)
-    at = {**builder.point((d, n) for d, n in init.type.dims if d not in first), **first}
-    builder.store(to, at, builder.code.value(init, at))
     return builder.finish()
 
 
