@@ -46,8 +46,8 @@ def choose_tiles(
     for walk in _long_walks(walks):
         _lengthen(tiles, walk, sizes, cluster, target)
     if any(s.body for s in cluster.stages):
-        steps = [part for s in cluster.stages for part in s.body if part.folds]
-        if any(_is_panel(a, d) for part in steps for a in part.reads for d in rank):
+        steps = [part for s in cluster.stages for part in s.body]
+        if any(_panel(steps, d) >= PANEL for d in rank):
             _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
         tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}  # states are updated in place
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
@@ -56,7 +56,7 @@ def choose_tiles(
         want = min(sizes[rank[0]], VECTOR)
         _grow(tiles, rank[0], want, sizes, cluster, target, FAR, tasks=target.threads)
     else:
-        panels = {d: _panel(cluster, d) for d in rank}
+        panels = {d: _panel(cluster.stages, d) for d in rank}
         if max(panels.values()) >= PANEL:
             by_panel = sorted(rank, key=lambda d: -panels[d])
             _grow_all(tiles, by_panel, ROWS, sizes, cluster, target)
@@ -124,9 +124,9 @@ def _points(stage: Stage) -> int:
     return product(n for _, n in dims)
 
 
-def _panel(cluster: Cluster, dim: str) -> int:
+def _panel(stages: Sequence[Stage], dim: str) -> int:
     """Elements of the largest operand that products read again for each position along `dim`."""
-    operands = [a for s in cluster.stages if s.folds for a in s.reads]
+    operands = [a for s in stages if s.folds for a in s.reads]
     return max((a.var.type.count for a in operands if not _walks_along(a, dim)), default=0)
 
 
