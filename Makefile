@@ -47,5 +47,5 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 $(FRAMEWORKS): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'jax>=0.5,<0.11'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'jax>=0.5,<0.11' 'optax>=0.2,<1'
 	@touch $(FRAMEWORKS)

@@ -1,5 +1,7 @@
 """Summand's functions under JAX's transforms."""
 
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -281,6 +283,28 @@ def test_nothing_is_copied():
     compiled = jax.jit(first).lower(big).compile()
     memory = compiled.memory_analysis()
     assert memory.temp_size_in_bytes < 1 << 20
+
+
+CACHED = """
+import jax, jax.numpy as jnp, summand as sm, summand.jax as smj
+jax.config.update("jax_compilation_cache_dir", FOLDER)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+k = sm.Dim("k")
+square = smj.function(a=(k,), out=())(lambda a: sm.sum[k](a * a))
+print(jax.jit(jax.grad(square))(jnp.arange(3.0)))
+"""
+
+
+def test_the_cache_of_xla_on_disk(tmp_path):
+    """Another process finds XLA's code there, and the right program of ours."""
+    found = []
+    for _ in range(2):
+        code = CACHED.replace("FOLDER", repr(str(tmp_path)))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append((done.stdout, sorted(p.name for p in tmp_path.iterdir())))
+    assert found[0] == found[1] and found[0][0] == "[0. 2. 4.]\n"
 
 
 # ---- what goes wrong

@@ -43,11 +43,7 @@ class _Form:
     reads: tuple[_Read, ...]
     result: np.dtype  # what NumPy's result has; the program's may be wider
     order: tuple[int, ...]  # the result's axes as they lie in memory
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """Where each axis of the result is in the program's."""
-        return tuple(self.order.index(k) for k in range(len(self.order)))
+    axes: tuple[int, ...]  # where each axis of the result is in the program's
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +240,8 @@ def _compiled(
         factors.append(b.convert(b.reindex(param, index, sizes), element))
     program = _sum_of_products(b, factors, output, sizes)
     executable = compiler.compile(program, orders, [tuple(output[axis] for axis in axes)])
-    return _Form(executable, tuple(reads), computed.newbyteorder("="), axes)
+    back = tuple(axes.index(k) for k in range(len(axes)))
+    return _Form(executable, tuple(reads), computed.newbyteorder("="), axes, back)
 
 
 def _dims(labels: str) -> Dims:
