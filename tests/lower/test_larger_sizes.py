@@ -39,3 +39,13 @@ def test_a_blocked_reduction_with_an_epilogue_reads_its_slab():
     expected = 2 * np.einsum("nxycmkab,nxyjom->abcokj", windows, grads, optimize=True)
     found = weights(sm.array(poses, n, x, y, c, m, k), sm.array(grads, n, x, y, j, o, m))
     np.testing.assert_allclose(found.numpy(a, b, c, o, k, j), expected, rtol=1e-3, atol=1e-2)
+
+
+def test_a_number_between_other_elements_is_stored_everywhere_first():
+    p = sm.Dim("p")
+    values = RNG.standard_normal((5, 9), dtype=np.float32)
+    spread = sm.jit(lambda A: sm.sum[j](A, at={p: 3 * j}))
+    expected = np.zeros((5, 25), np.float32)
+    expected[:, ::3] = values
+    np.testing.assert_array_equal(spread(sm.array(values, i, j)).numpy(i, p), expected)
+    assert spread.inspect("loops").count("const 0.0") == 1

@@ -13,7 +13,9 @@ from summand.dtypes import accumulator
 from summand.ir.index import Form
 from summand.ir.nodes import (
     SCALAR_OP,
+    Constant,
     Interleave,
+    Map,
     Op,
     Recur,
     ReduceAt,
@@ -21,6 +23,7 @@ from summand.ir.nodes import (
     identity_of,
 )
 from summand.loops.nodes import Address, Apply, Bound, Load, Nest, Ref, Stmt
+from summand.rewrite.costs import is_expansion
 from summand.rewrite.partial_folds import block_of
 from summand.rewrite.plan import Stage, Sum
 from summand.schedule.coordinates import Coord, Storage
@@ -36,8 +39,7 @@ def lower_stage(task: Task, stage: Stage) -> tuple[Stmt, ...]:
         case ReduceAt() as op if eqn and block_of(op) is None:
             return _scatter(task, eqn.outs, op)
         case Interleave() as op:
-            some = [k for k, part in enumerate(op.parts) if part.type.count]
-            return tuple(_part(task, stage.roots[0], op, k) for k in some)
+            return _parts(task, stage.roots[0], op)
         case Recur() if eqn:
             return lower_recur(task, eqn, stage, lower_stage)
         case _:
@@ -221,6 +223,31 @@ def _combine_stores(
 
 
 # ---- interleaves
+
+
+def _parts(task: Task, out: Var, op: Interleave) -> tuple[Stmt, ...]:
+    """Every part. A number that fills one or more of them is stored everywhere first: whole vectors
+    in place of strided elements."""
+    some = [k for k, part in enumerate(op.parts) if part.type.count]
+    numbers = {k: number for k in some if (number := _number(task, op.parts[k])) is not None}
+    if not numbers:
+        return tuple(_part(task, out, op, k) for k in some)
+    number = numbers[min(numbers)]
+    builder = NestBuilder.over(task, out.type.sizes)
+    at = builder.point(out.type.dims)
+    builder.store(task.storage[out], at, builder.code.value(number, {}))
+    rest = [k for k in some if numbers.get(k) != number]
+    return (builder.finish(), *(_part(task, out, op, k) for k in rest))
+
+
+def _number(task: Task, var: Var) -> Var | None:
+    """The scalar constant that a value is everywhere."""
+    eqn = task.graph.eqn(var)
+    while eqn is not None and is_expansion(eqn) and isinstance(eqn.op, Map):
+        var = eqn.op.args[1]
+        eqn = task.graph.eqn(var)
+    plain = eqn is not None and isinstance(eqn.op, Constant) and not var.type.dims
+    return var if plain and var not in task.storage else None
 
 
 def _part(task: Task, out: Var, op: Interleave, number: int) -> Stmt:
