@@ -5,8 +5,10 @@
     reduce_at m {x} a {x: (x + 1)%512}   ->   the same of {x: (x + 511)%512}: each place has one
 
 A remainder in an address has no stride, so a vector of it is read element by element; with guards
-the reads are vectors. Adding -0 keeps every float. Needs a verified Program without complex values. Keeps every result bit for bit. Leaves remainders
-that wrap more than once, and forms of several parts.
+the reads are vectors, and adding -0 keeps every float.
+
+Needs a verified Program without complex values. Keeps every result but for the sign of zeros.
+Leaves remainders that wrap more than once, and forms of several parts.
 """
 
 from __future__ import annotations
