@@ -12,6 +12,7 @@ from summand.options import Target
 
 STAGE = 2000.0  # cycles that a further nest and its values in memory cost at least
 GATHER = 6.0  # an element load by a computed address, in vector slots for one element
+ROW = 16  # elements that one computed address serves at most, where they lie side by side
 
 
 def point_cost(eqn: Eqn) -> float:
@@ -25,8 +26,13 @@ def point_cost(eqn: Eqn) -> float:
             return PRIMS[eqn.op.fn].flops
         case Reindex():
             cost = 0.0
-            for _, index in eqn.op.index:
-                cost += GATHER if isinstance(index, Var) or not index.is_affine else 0.0
+            moved = dict(eqn.op.index)
+            row = 1
+            for dim, size in eqn.op.arg.type.dims:
+                row *= 1 if dim in moved else size
+            for index in moved.values():
+                computed = isinstance(index, Var) or not index.is_affine
+                cost += GATHER / min(row, ROW) if computed else 0.0
             return cost + (0.5 if eqn.op.mode == "fill" else 0.0)
         case Iota() | Constant():
             return 0.0

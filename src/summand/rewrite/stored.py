@@ -204,6 +204,10 @@ class _Choice:
                 self.soft -= {end.out}
                 self.hard.add(end.out)
                 self._soften(op, end.out)
+        elif isinstance(end.op, ReduceAt):
+            far = out.type.nbytes > self.target.l2 // 2
+            if far and end.op.args == (out,) and op.monoid.combine is None:
+                self.hard.discard(out)  # the scatter's own nest reduces
         elif isinstance(end.op, Interleave) or self._small(op, out, end.op):
             self.hard.discard(out)
 

@@ -188,7 +188,13 @@ def _batches_in_tasks(chain: Chain) -> Chain:
     """Independent scatters (or recurrences) beside each other become tasks, before their dims can
     end up in registers."""
     nest = chain.nest
-    apart = [d for d, _ in nest.dims if is_free(nest, d) and any(s.at.dynamic for s in nest.stores)]
+    apart = [
+        d
+        for d, _ in nest.dims
+        if is_free(nest, d)
+        and any(s.at.dynamic for s in nest.stores)
+        and all(abs(s.at.form.coefficient(d)) > abs(f) for s in nest.stores for _, f in s.at.dynamic)
+    ]
     goal = task_goal(math.prod(nest.extents.values()))
     return spread(chain, free_units(chain, apart, {}), goal) if apart else chain
 

@@ -213,7 +213,7 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
     if not stride or not store.at.form.is_affine:
         return False
     extents = nest.extents
-    below = _computed_span(nest, store)
+    below = _computed_span(nest, store, stride, extents[dim])
     for atom, factor in store.at.form.terms:
         if isinstance(atom, str) and atom != dim and abs(factor) <= stride:
             below += abs(factor) * (extents.get(atom, 1) - 1)
@@ -223,13 +223,16 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
     return all(i.at.form == store.at.form and not i.at.dynamic for i in same)
 
 
-def _computed_span(nest: Nest, store: Store) -> int:
-    """How far the computed terms of a store's address reach: as far as its guards let them."""
+def _computed_span(nest: Nest, store: Store, stride: int, extent: int) -> int:
+    """How far the computed terms of a store's address reach, as far as its guards let them; but
+    for those that step over all positions of the dim with this stride and extent."""
     if not store.at.dynamic:
         return 0
     ranges = value_ranges(nest.code, {d: (0, n - 1) for d, n in nest.dims})
     span = 0
     for ref, factor in store.at.dynamic:
+        if factor % (stride * extent) == 0:
+            continue
         low, high = ranges[atom_of(ref)]
         for guard in store.at.guards:
             if guard.dynamic == ((ref, 1),) and guard.form == Form():
