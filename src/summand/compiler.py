@@ -51,8 +51,8 @@ from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
 from summand.rewrite.fuse import fuse
-from summand.rewrite.inline import inline
 from summand.rewrite.grouped import grouped
+from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text

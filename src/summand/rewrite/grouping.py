@@ -24,7 +24,7 @@ ROWS = 16  # of a block
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
     """Blocks of rows. `of[d]` is where a row comes from along the index's dim d, -1 where a block
-    has no further row; `choice` whose block it is; `block_of` and `row_of` where each element is."""
+    has no further row; `choice` whose block it is; `block_of`, `row_of` where each element is."""
 
     block: str
     row: str

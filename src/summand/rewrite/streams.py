@@ -107,6 +107,9 @@ class _Search:
         for unit, found in reader.sums:
             if is_heavy(unit):
                 lost += TILING_LOSS * slot_cycles(unit.points, 32, self.target)
+                if len(found.dims) > 1 and {d for d, _ in unit.folds} <= set(found.dims):
+                    # a tile holds one position of most of them: a load and a store at each point
+                    lost += 2 * slot_cycles(unit.points, 32, self.target)
             steps = product(-(-n // ROWS) for d, n in group.shared if d in found.dims)
             lost += steps * unit.roots[0].type.nbytes / 16
         return lost

@@ -193,7 +193,9 @@ def _batches_in_tasks(chain: Chain) -> Chain:
         for d, _ in nest.dims
         if is_free(nest, d)
         and any(s.at.dynamic for s in nest.stores)
-        and all(abs(s.at.form.coefficient(d)) > abs(f) for s in nest.stores for _, f in s.at.dynamic)
+        and all(
+            abs(s.at.form.coefficient(d)) > abs(f) for s in nest.stores for _, f in s.at.dynamic
+        )
     ]
     goal = task_goal(math.prod(nest.extents.values()))
     return spread(chain, free_units(chain, apart, {}), goal) if apart else chain
