@@ -58,6 +58,7 @@ from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
 from summand.rewrite.rows import gather_rows
 from summand.rewrite.simplify import simplify
+from summand.rewrite.sparse_factors import sparse_factors
 from summand.rewrite.sparse_sums import sparse_sums
 from summand.rewrite.split_complex import split_complex
 from summand.rewrite.split_recur import split_recur
@@ -97,6 +98,7 @@ PASSES = (
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(unwrap, "an affine read is a vector and has an affine adjoint; a remainder has neither"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
+    Pass(sparse_factors, "a product with a constant that is zero nearly everywhere, too"),
     Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),
     Pass(split_complex, "lowering knows no complex numbers"),

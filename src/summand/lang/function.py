@@ -203,6 +203,7 @@ def _collected(
     roots = list(wanted.values())
     extracted = extract(roots, inputs, since=start)
     trace.evaluate(extracted.captured)  # what was captured lazily is computed once
+    extracted = trace.with_constants(extracted, len(inputs))
     captured = tuple(c.buffer for c in extracted.captured if c.buffer is not None)
     program, names = canonical(extracted.program, (b.order for b in (*buffers, *captured)))
     return Traced(

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
+from summand.dtypes import DType
 from summand.errors import InternalError, Loc, TraceError
 from summand.ir.nodes import Constant, Eqn, Program, Table, Var, with_operands
 from summand.lang import keys
@@ -221,6 +224,35 @@ def _emitted(
         program_params, tuple(eqns), tuple(env[(r.node.serial, r.out)] for r in results)
     )
     return Extracted(program, tuple(captured))
+
+
+SPARSE = 8  # elements for each that is not zero, at least
+LARGE = 1 << 16  # elements of a constant, at most
+
+
+def with_constants(extracted: Extracted, inputs: int) -> Extracted:
+    """What is captured and nearly all zero becomes a part of the program: a table."""
+    program = extracted.program
+    first = program.params[inputs:]
+    tables: list[Eqn] = []
+    kept: list[Sized] = []
+    for param, value in zip(first, extracted.captured, strict=True):
+        if value.buffer is None or not _is_sparse(value.buffer.array, value.dtype):
+            kept.append(value)
+            continue
+        data = np.ascontiguousarray(value.buffer.array).tobytes()
+        tables.append(Eqn((param,), Constant(Table(data, value.buffer.order))))
+    if not tables:
+        return extracted
+    gone = {e.outs[0] for e in tables}
+    params = tuple(p for p in program.params if p not in gone)
+    return Extracted(Program(params, (*tables, *program.eqns), program.results), tuple(kept))
+
+
+def _is_sparse(array: np.ndarray, dtype: DType) -> bool:
+    if not SPARSE <= array.size <= LARGE or not dtype.is_float or dtype.bits < 32:
+        return False
+    return bool(np.count_nonzero(array) * SPARSE <= array.size)
 
 
 def with_captured(extracted: Extracted, captured: Sequence[Sized], inputs: int) -> Program:

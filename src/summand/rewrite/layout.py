@@ -37,7 +37,7 @@ class Walk:
     moves: Mapping[str, tuple[str, bool]]
     elements: int
     slid: frozenset[str]  # dims that walk it together with another one
-    computed: bool = False  # a position is computed: gathered, or not affine
+    computed: frozenset[str] = frozenset()  # dims on which gathered positions depend
 
     @staticmethod
     def of(access: Access, extents: Mapping[str, int]) -> Walk:
@@ -49,9 +49,8 @@ class Walk:
                 moves[name] = (dim, plain)
         forms = [f for _, f in access.at if f is not None]
         slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
-        computed = len(forms) < len(access.at)
-        elements = product(extents.get(d, 1) for d in (extents if computed else moves))
-        return Walk(access.var, moves, elements, slid, computed)
+        elements = product(extents.get(d, 1) for d in {*moves, *access.computed})
+        return Walk(access.var, moves, elements, slid, access.computed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +295,8 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
 def is_scattered(walk: Walk, lanes: Order, order: Order) -> bool:
     """Whether a vector's elements lie apart in memory: neither one element nor neighbours."""
     moved = [walk.moves[d] for d in lanes if d in walk.moves]
-    if walk.computed and len(moved) < len(lanes):
-        return True  # the computed position may be another one in each lane
+    if any(d in walk.computed for d in lanes):
+        return True  # each lane has a computed position of its own
     if not moved:
         return False
     inner = order[-len(lanes) :]

@@ -57,10 +57,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One read of a stored value: the position along each of its dims."""
+    """One read of a stored value: the position along each of its dims. Where that is computed
+    (None), `computed` has the dims on which it depends."""
 
     var: Var
     at: tuple[tuple[str, Form | None], ...]
+    computed: frozenset[str] = frozenset()
 
     @staticmethod
     def of(var: Var) -> Access:

@@ -136,7 +136,9 @@ class _Walk:
         """All reads, in order of discovery."""
         return tuple(self._reads)
 
-    def value(self, var: Var, at: Where, points: int) -> None:
+    def value(
+        self, var: Var, at: Where, points: int, computed: frozenset[str] = frozenset()
+    ) -> None:
         """A value read at a position, by a computation of so many points."""
         here = tuple(at.get(d) for d, _ in var.type.dims)
         if (var, here) in self._seen:
@@ -144,16 +146,19 @@ class _Walk:
         self._seen.add((var, here))
         found = self.graph.definitions.get(var)
         if self.is_stored(var) or found is None or isinstance(found, Inner):
-            self._reads[Access(var, tuple(zip((d for d, _ in var.type.dims), here)))] = None
+            places = tuple(zip((d for d, _ in var.type.dims), here))
+            self._reads[Access(var, places, computed if None in here else frozenset())] = None
             return
         point = dict(zip((d for d, _ in var.type.dims), here, strict=True))
-        self.define(found, point, points)
+        self.define(found, point, points, computed)
 
-    def define(self, eqn: Eqn, at: Where, points: int) -> None:
+    def define(
+        self, eqn: Eqn, at: Where, points: int, computed: frozenset[str] = frozenset()
+    ) -> None:
         """The computation of an equation at a position."""
         match eqn.op:
             case Reindex():
-                self._reindex(eqn.op, at, points)
+                self._reindex(eqn.op, at, points, computed)
             case Reduce():
                 sizes = eqn.op.args[0].type.sizes
                 inner = points
@@ -165,22 +170,24 @@ class _Walk:
                     inner *= sizes[d]
                 self.slots += inner
                 for a in eqn.op.args:
-                    self.value(a, point, inner)
+                    self.value(a, point, inner, computed)
             case _:
                 for v in inputs(eqn):
-                    self.value(v, at, points)
+                    self.value(v, at, points, computed)
         self.slots += point_cost(eqn) * points
 
-    def _reindex(self, op: Reindex, at: Where, points: int) -> None:
+    def _reindex(self, op: Reindex, at: Where, points: int, computed: frozenset[str]) -> None:
         point = {d: f for d, f in at.items() if d in op.arg.type.names}
         for dim, index in op.index:
             if isinstance(index, Var):
-                self.value(index, at, points)
+                self.value(index, at, points, computed)
                 point[dim] = None
+                places = (at.get(d) for d, _ in index.type.dims)
+                computed = computed.union(*(f.dims for f in places if f is not None))
                 continue
             known = {d: f for d in index.dims if (f := at.get(d)) is not None}
             point[dim] = index.substitute(known) if known.keys() == index.dims else None
-        self.value(op.arg, point, points)
+        self.value(op.arg, point, points, computed)
 
 
 def _recurrence(walk: _Walk, eqn: Eqn, op: Recur, roots: tuple[Var, ...], n: int) -> Unit:
