@@ -156,7 +156,9 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
     best = best[:10]
     for dim in _reducible_lanes(facts, limits):
         merges = bool(end_candidates(facts, limits, (Piece(dim, width),), width))
-        if facts.extents[dim] >= (width if merges or facts.carried else FEWEST_LANES * width // 16):
+        rows = any(load.stride(dim) == 1 and load.loose for load in facts.loads)  # are gathered
+        few = width if merges or facts.carried or rows else FEWEST_LANES * width // 16
+        if facts.extents[dim] >= few:
             best.append((Piece(dim, width),))
         best += _mixed_lanes(facts, dim, free, width)
     if not best:
