@@ -226,3 +226,13 @@ def test_moved_positions_that_stay():
     varies = b.finish(b.reduce_at(SUM, ["x"], [a], {"u": at}, {"u": 6}, "fill"))
     for program in (moved("add", True, mode="raise"), varies):
         assert any(isinstance(e.op, ReduceAt) for e in window_adjoint(program).eqns)
+
+
+def test_short_windows_that_move_along_many_places_stay():
+    """Four bins of sixty: read from every bin, nearly all would find nothing."""
+    b = Builder()
+    a, base = b.param(array(x=4, keep=50)), b.param(Type.of(i32, {"keep": 50}))
+    at = b.map("add", b.iota("x", 4), base)
+    out = b.reduce_at(SUM, ["keep", "x"], [a], {"u": at}, {"u": 60}, "fill")
+    program = b.finish(out)
+    assert text(window_adjoint(program)) == text(program)

@@ -26,6 +26,7 @@ other monoids, mode "clip", and forms in which a summed dim stays under // or % 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from summand.ir.fresh import Names
@@ -45,6 +46,8 @@ from summand.ir.nodes import (
 )
 from summand.rewrite.places import Stuck, Term, count, digits, solve
 from summand.rewrite.rebuild import Rebuild, inside
+
+MORE = 2  # elements read for each that is scattered, at most, where places are computed
 
 
 def window_adjoint(program: Program) -> Program:
@@ -120,6 +123,9 @@ class _Emitter(Rebuild):
             return None
         if op.mode not in ("fill", "trusted") or arg.type.count == 0:
             return None
+        reads = math.prod(eqn.out.type.sizes[u] for u, *_ in back.values())
+        if reads > MORE * math.prod(arg.type.sizes[x] for x in back):
+            return None  # a short window moves along many places: most reads would find nothing
         outer, self.loc = self.loc, eqn.loc
         index: dict[str, Var] = {}
         for x, (u, sign, distance) in back.items():
