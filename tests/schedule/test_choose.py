@@ -1,11 +1,12 @@
 """The default choice on every kind of nest: legal, and the same results as the plain loops."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from summand.ir.index import parse
-from summand.loops.nodes import Bound
+from summand.loops.nodes import Bound, Load
 from summand.schedule import choose, grid, pack
 from summand.schedule.choose import schedule_kernel
 from summand.schedule.cost import share_within
@@ -147,3 +148,34 @@ def test_share_of_a_bounded_dim():
     bound = Bound("a", (parse("x - 15"),), (parse("x + 1"),))
     assert share_within(bound, (("x", 18), ("a", 3))) == 16 / 18
     assert share_within(bound, (("a", 3),)) == 1.0  # x is fixed further out
+
+
+@pytest.mark.parametrize("c", [12, 10])
+def test_lanes_of_several_dims_and_several_vectors_are_contiguous_when_packed(c):
+    dims = {"n": 40, "x": 5, "c": c, "j": 4, "k": 24, "i": 3}
+    image = ("360*n + 72*x + 24*i + k", 40 * 360)
+    weights = (f"{4 * c}*k + {c}*j + c", 24 * 4 * c)
+    out = (f"{60 * c}*n + {12 * c}*x + {4 * c}*i + {c}*j + c", 40 * 60 * c)
+    check_schedule(cases.contraction("votes", dims, out, image, weights, "k"))
+
+
+def test_packed_vectors_are_whole():
+    dims = {"n": 4000, "c": 36, "j": 4, "k": 300}
+    image, weights = ("300*n + k", 4000 * 300), ("10800*j + 36*k + c", 4 * 10800)
+    kernel = cases.contraction("votes", dims, ("144*n + 36*j + c", 4000 * 144), image, weights, "k")
+    _, main = schedule_kernel(kernel, cases.TARGET).kernels
+    nest = nests_of(main.body)[-1]
+    load = next(i for i in nest.code if isinstance(i, Load) and i.buffer != "a")
+    strides = [load.at.form.coefficient(p.dim) for p in nest.schedule.lanes]
+    widths = [p.count for p in nest.schedule.lanes]
+    assert strides == [math.prod(widths[q + 1 :]) for q in range(len(widths))]
+
+
+def test_short_rows_that_lie_pages_apart_are_asked_for_early():
+    dims = {"n": 200, "x": 33, "o": 32, "c": 32, "a": 5, "b": 5}
+    image = ("160000*n + 5000*c + 77*a + b + 2*x", 200 * 160000)
+    weights = ("800*c + 160*a + 32*b + o", 32 * 800)
+    out = ("1056*n + 32*x + o", 200 * 1056)
+    kernel = cases.contraction("conv", dims, out, image, weights, "cab")
+    nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
+    assert nest.schedule.prefetch == (("a", 5000),)

@@ -27,6 +27,9 @@ from summand.schedule.moves import nests_of, substitute
 TASKS = 32  # tasks that remain
 AHEAD = 24  # vectors between asking for a line of a copied slab and reading it
 LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than waiting
+PAGE = 4096  # bytes
+MOST_ROWS = 16  # of a register tile, each asked for by an instruction of its own
+LEAST_STEPS = 8  # of a run, to bring the next one
 FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it
 
 
@@ -169,6 +172,35 @@ def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> N
             wanted[load.buffer] = _distance(load, facts, schedule, FAR_BYTES)
     found = tuple((b, d) for b, d in wanted.items() if d)
     return replace(nest, schedule=replace(schedule, prefetch=found))
+
+
+def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer]) -> Nest:
+    """A scheduled product that reads single elements in short runs, pages apart: prefetch the next.
+
+    No processor follows rows from page to page by itself. A run must last long enough.
+    """
+    schedule = nest.schedule
+    if schedule is None or schedule.prefetch or not schedule.loops:
+        return nest
+    facts = analyse(nest, {name: b.dtype.bits for name, b in buffers.items()})
+    lanes = {p.dim for p in schedule.lanes}
+    rows = math.prod(p.count for p in schedule.tile if p.dim not in lanes)
+    loops = [d for d in schedule.loops if d in facts.reduced]
+    found: dict[str, int] = {}
+    for load in facts.loads:
+        size = load.bits // 8
+        single = not load.dims & lanes and not load.loose and bool(load.dims & facts.reduced)
+        if not single or buffers[load.buffer].memory != "global" or rows > MOST_ROWS:
+            continue
+        far = [d for d in loops if abs(load.stride(d)) * size >= PAGE]
+        if not far:
+            continue
+        inside = [d for d in facts.reduced if d not in far]
+        run = sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in inside) * size
+        steps = math.prod(facts.extents[d] for d in inside)
+        if run < PAGE and steps >= LEAST_STEPS and facts.extents[far[-1]] >= LEAST_STEPS:
+            found[load.buffer] = load.stride(far[-1])
+    return replace(nest, schedule=replace(schedule, prefetch=tuple(sorted(found.items()))))
 
 
 def copy_ahead(nest: Nest) -> Nest:

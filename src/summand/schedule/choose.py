@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Kernel, Let, Loop, Nest, Ref, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
@@ -22,6 +23,7 @@ from summand.schedule.ahead import (
     coarsen,
     copy_ahead,
     fetch_ahead,
+    rows_ahead,
     several_reads,
     stream_ahead,
 )
@@ -35,6 +37,7 @@ from summand.schedule.moves import (
     may_repeat,
     nests_of,
     separate,
+    substitute,
     tile,
 )
 from summand.schedule.nests import (
@@ -160,6 +163,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
     chain = _tile_loops(chain, facts, choice)
     inside, least = _packed_in_tasks(chain, facts, choice, target)
+    whole, chosen = facts, choice
+    chain, facts, choice = _apart(chain, facts, choice)
     before: list[Kernel] = []
     temporaries: list[Buffer] = []
     for number, ref in enumerate(r for r in choice.packed if r not in inside):
@@ -170,7 +175,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
         temporaries.append(packed.buffer)
-    chain = _in_tasks(chain, facts, choice, target, least)
+    chain = _in_tasks(chain, whole, chosen, target, least)
     for ref in inside:
         order = _packed_order(facts, choice, ref)
         chain = _copied_in_task(chain, ref, order, width_of(facts, target), target)
@@ -180,7 +185,7 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     bypass = streams(final, choice, buffers, target)
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
-    kernel = chain.with_nest(nest).kernel_of()
+    kernel = chain.with_nest(rows_ahead(nest, buffers)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
 
 
@@ -281,6 +286,38 @@ def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
     near = [d for d in rows if d in tiled]
     reduced = [d for d in reduction_order(facts, choice) if d in access.dims]
     return [*far, *reduced, *near, *(d for d in lanes if d in access.dims)]
+
+
+def _apart(chain: Chain, facts: Facts, choice: Choice) -> tuple[Chain, Facts, Choice]:
+    """Where several dims share the lanes of a packed operand, those with several vectors are split
+    in two, the position within a vector and the number of it: so that vectors are contiguous.
+
+    lanes j4 c4, c=12   ->   lanes j4 c4, ct=3 c=4, packed as [ct, j, c]
+    """
+    lanes = {p.dim: p.count for p in choice.lanes}
+    packed = {d for a in facts.loads if a.ref in choice.packed for d in a.dims}
+    for piece in choice.tile:
+        dim, width = piece.dim, lanes.get(piece.dim, 0)
+        inner = [p.dim for p in choice.lanes[1:]]
+        if dim not in inner or dim not in packed or facts.extents[dim] % width:
+            continue
+        if chain.nest.extents[dim] != width * piece.count:
+            continue
+        number = chain.fresh(f"{dim}t")
+        chain = chain.with_nest(_in_two(chain.nest, dim, number, width))
+        bits = {a.buffer: a.bits for a in (*facts.loads, *facts.stores)}
+        facts = analyse(_in_two(facts.nest, dim, number, width), bits)
+        tile = tuple(replace(p, dim=number) if p == piece else p for p in choice.tile)
+        steps = {**choice.steps, dim: width, number: piece.count}
+        choice = replace(choice, tile=tile, steps=steps)
+    return chain, facts, choice
+
+
+def _in_two(nest: Nest, dim: str, number: str, width: int) -> Nest:
+    """A dim as `width` positions and the number of them."""
+    new = substitute(nest, {dim: Form.of(number) * width + dim})
+    dims = [((number, n // width), (d, width)) if d == dim else ((d, n),) for d, n in nest.dims]
+    return replace(new, dims=tuple(x for pair in dims for x in pair))
 
 
 def _packed_in_tasks(
