@@ -91,6 +91,13 @@ def test_compiled_among_other_operators(x, w):
     assert torch.equal(w.grad, expected)
 
 
+def test_one_function_at_several_sizes_in_one_graph(x, w):
+    def layers(x, w):
+        return linear(linear(x, w), w.t()) + linear(x, w[:, :3]) * scale_and_shift(x, 0.5)
+
+    torch.testing.assert_close(compiled(layers)(x, w), layers(x, w))
+
+
 def test_inductor(x, w):
     torch.compiler.reset()
     layer = torch.compile(lambda x, w: linear(x, w).relu() + 1, fullgraph=True)

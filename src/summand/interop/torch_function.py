@@ -76,7 +76,6 @@ class Calls:
         self.spec = spec
         self.autocast = autocast
         self.entries: dict[Hashable, Entry] = {}
-        self.compiled: list[Entry] = []  # those that graphs of torch.compile refer to
         self.number = next(_numbers)
         self._form = unflatten(spec.out_tree, range(len(spec.outs)))
         _calls[self.number] = self
@@ -91,7 +90,7 @@ class Calls:
         numbers: list[float] = []
         key = _key(args, kwargs, tensors, numbers, symbolic, self._cast())
         if compiling:
-            entry = self.compiled[_entry_number(self.number, key)]
+            entry = _constant_entry(self.number, key)
         else:
             entry = self.entry(key)
         if entry.sources:
@@ -155,13 +154,9 @@ _numbers = itertools.count()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as torch is
-def _entry_number(number: int, key: Key) -> int:
+def _constant_entry(number: int, key: Key) -> Entry:
     """The trace of a call that torch.compile sees, which need not look into this."""
-    calls = _calls[number]
-    entry = calls.entry(key)
-    if entry not in calls.compiled:
-        calls.compiled.append(entry)
-    return calls.compiled.index(entry)
+    return _calls[number].entry(key)
 
 
 # ---- calls to keys, and back
