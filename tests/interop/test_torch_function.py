@@ -111,6 +111,16 @@ def test_a_compiled_function_takes_new_sizes_and_numbers(w):
         torch.testing.assert_close(function(x, by), x * by * 2 @ w)
 
 
+def test_compiled_with_dynamic_sizes_and_constants(w):
+    def call(x, shift):
+        return linear(scale_and_shift(x, 2.0, shift), w)
+
+    for function in (compiled(call), torch.compile(call, dynamic=True, backend="aot_eager")):
+        for size, shift in ((2, 1), (3, 1), (4, 2), (5, 3)):
+            x = torch.linspace(0, 1, size * 3).reshape(size, 3)
+            torch.testing.assert_close(function(x, shift), (x * 2 + shift) @ w)
+
+
 def test_export(x, tmp_path):
     module = Linear()
     program = torch.export.export(module, (x,))

@@ -76,7 +76,7 @@ class Calls:
         self.spec = spec
         self.autocast = autocast
         self.entries: dict[Hashable, Entry] = {}
-        self.number = next(_numbers)
+        self.number = str(next(_numbers))  # a string: torch.compile makes variables of integers
         self._form = unflatten(spec.out_tree, range(len(spec.outs)))
         _calls[self.number] = self
 
@@ -149,12 +149,12 @@ class Calls:
         )
 
 
-_calls: WeakValueDictionary[int, Calls] = WeakValueDictionary()  # by their numbers
+_calls: WeakValueDictionary[str, Calls] = WeakValueDictionary()  # by their numbers
 _numbers = itertools.count()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as torch is
-def _constant_entry(number: int, key: Key) -> Entry:
+def _constant_entry(number: str, key: Key) -> Entry:
     """The trace of a call that torch.compile sees, which need not look into this."""
     return _calls[number].entry(key)
 
@@ -196,6 +196,8 @@ def _part(
     if isinstance(x, dict):
         items = [(k, _part(v, tensors, numbers, symbolic, low)) for k, v in x.items()]
         return ("dict", *items)
+    if symbolic and isinstance(x, int) and not isinstance(x, bool):
+        return (CONSTANT, int, index(x))
     return (CONSTANT, type(x), x)
 
 
