@@ -22,7 +22,8 @@ Order = tuple[str, ...]
 Rank = tuple[int, int, int, int]
 LAST: Rank = (0, 0, 1, 1 << 30)
 VECTOR = 16  # elements of one vector
-SHARE = 32  # how much of a shared dim one tile is taken to hold
+SHARE = 32  # how much of a shared dim one tile is taken to hold, if the cache has room
+FAR = 1 << 40  # room without limit
 LEAST = 2048  # elements below which the order of a value does not matter
 MERGE = 8.0  # vector operations to sum one vector's elements
 PACK = 0.7  # vector operations to bring one element into the order of the lanes
@@ -89,10 +90,15 @@ class Bodies:
 
 
 def choose_orders(
-    items: Sequence[Item], fixed: Mapping[Var, Order], values: Sequence[Var], bodies: Bodies
+    items: Sequence[Item],
+    fixed: Mapping[Var, Order],
+    values: Sequence[Var],
+    bodies: Bodies,
+    room: int = FAR,
 ) -> dict[Var, Order]:
-    """Orders of all values with memory: `fixed` ones as they are."""
-    nests = [n for item in items if isinstance(item, Cluster) for n in _nests(item, bodies)]
+    """Orders of all values with memory: `fixed` ones as they are. A tile has `room` in cache."""
+    clusters = [item for item in items if isinstance(item, Cluster)]
+    nests = [n for item in clusters for n in _nests(item, bodies, room)]
     touching: dict[Var, list[Nest]] = {}
     for nest in nests:
         for walk in nest.walks:
@@ -105,7 +111,8 @@ def choose_orders(
     free = frozenset(v for v in values if v not in fixed)
     for item in items:
         if isinstance(item, Cluster) and len(item.stages) > 1:
-            _move_together([v for v in item.roots if v in free], list(_nests(item, bodies)), orders)
+            own = [v for v in item.roots if v in free]
+            _move_together(own, list(_nests(item, bodies, room)), orders)
     gathered = {w.var for n in nests for w in n.walks if w.computed}
     for var in sorted(values, key=lambda v: (v not in gathered, -v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
@@ -202,12 +209,11 @@ def _inner_dims(var: Var, nests: Sequence[Nest]) -> list[Order]:
 # ---- nests and their cost
 
 
-def _nests(cluster: Cluster, bodies: Bodies) -> Iterable[Nest]:
-    held = (
-        {d: 1 if n < 4 * SHARE else SHARE for d, n in cluster.shared}
-        if len(cluster.stages) > 1
-        else {}
-    )
+def _nests(cluster: Cluster, bodies: Bodies, room: int) -> Iterable[Nest]:
+    held: dict[str, int] = {}
+    if len(cluster.stages) > 1:
+        share = _share(cluster, room)
+        held = {d: 1 if n < 4 * SHARE else share for d, n in cluster.shared}
     for block in cluster.blocks:
         held |= {block.dim: block.size, block.place: 1}
     for stage in cluster.stages:
@@ -224,6 +230,21 @@ def _nest_of_a_step(
     nest = nest_of(part, held)
     walks = tuple(replace(w, var=bodies.outside.get(w.var, w.var)) for w in nest.walks)
     return replace(nest, walks=walks, tiles=nest.tiles * product(bodies.steps[d] for d in over))
+
+
+def _share(cluster: Cluster, room: int) -> int:
+    """How much of a shared dim a tile holds: as far as its values have room. Recurrences take their
+    lanes from a shared dim in any case."""
+    if any(s.over for s in cluster.stages):
+        return SHARE
+    shared = {d for d, _ in cluster.shared}
+    pieces = {
+        v: product(n for d, n in v.type.dims if d not in shared) * v.type.dtype.bytes
+        for v in cluster.scratch
+    }
+    most = max((sum(pieces[v] for v in alive) for alive in cluster.living()), default=0)
+    fits = room // max(most, 1)
+    return max(1, min(SHARE, max(fits * 3 // 4, min(fits, VECTOR))))
 
 
 def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:

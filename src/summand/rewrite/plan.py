@@ -128,6 +128,17 @@ class Cluster:
         """Everything that the cluster stores."""
         return tuple(v for s in self.stages for v in s.roots)
 
+    def living(self) -> list[frozenset[Var]]:
+        """The scratch values that live during each stage: until their last reader has run."""
+        last = {a.var: k for k, stage in enumerate(self.stages) for a in stage.reads}
+        alive: set[Var] = set()
+        found = []
+        for k, stage in enumerate(self.stages):
+            alive |= self.scratch & frozenset(stage.roots)
+            found.append(frozenset(alive))
+            alive = {v for v in alive if last.get(v, k) > k}
+        return found
+
     @property
     def summed(self) -> frozenset[str]:
         """The shared dims that some stages fold, tile by tile."""

@@ -59,6 +59,8 @@ def choose_tiles(
         panels = {d: _panel(cluster.stages, d) for d in rank}
         if max(panels.values()) >= PANEL:
             by_panel = sorted(rank, key=lambda d: -panels[d])
+            most = min(VECTOR, sizes[by_panel[0]])
+            _grow(tiles, by_panel[0], most, sizes, cluster, target, target.l2)
             _grow_all(tiles, by_panel, ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
@@ -179,17 +181,21 @@ def _lengthen(
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
     """Bytes of the values that live within one tile, and of what it reads along the tiled dims. Of
     values that recurrences walk, a step's part: they pass through the cache."""
-    total = 0
-    walked = {d for stage in cluster.stages for d in stage.over}
-    values = dict.fromkeys(cluster.scratch)
+    walked = frozenset(d for stage in cluster.stages for d in stage.over)
+    reads: dict[Var, None] = {}
     for stage in () if streams else cluster.stages:
         for access in stage.reads:
-            if any(access.is_identity(d) for d in tiles):
-                values[access.var] = None
-    for var in values:
-        part = product(tiles.get(d, n) for d, n in var.type.dims if d not in walked)
-        total += part * var.type.dtype.bytes
-    return total
+            own = access.var in cluster.scratch
+            if not own and any(access.is_identity(d) for d in tiles):
+                reads[access.var] = None
+    scratch = {v: _bytes_within(v, tiles, walked) for v in cluster.scratch}
+    most = max((sum(scratch[v] for v in alive) for alive in cluster.living()), default=0)
+    return most + sum(_bytes_within(v, tiles, walked) for v in reads)
+
+
+def _bytes_within(var: Var, tiles: Mapping[str, int], walked: frozenset[str]) -> int:
+    held = product(tiles.get(d, n) for d, n in var.type.dims if d not in walked)
+    return held * var.type.dtype.bytes
 
 
 def _grow_all(

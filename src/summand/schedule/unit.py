@@ -143,7 +143,7 @@ class Unit:
         rooted = [v for i in self.plan.items if isinstance(i, Cluster) for v in i.roots]
         values = list(dict.fromkeys((*stored, *rooted)))
         bodies = Bodies.of(self.plan.program)
-        return choose_orders(self.plan.items, known, values, bodies)
+        return choose_orders(self.plan.items, known, values, bodies, self.module.target.l2)
 
     def _place(self, var: Var, buffer: str) -> None:
         sizes = var.type.sizes
