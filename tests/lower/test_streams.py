@@ -16,6 +16,7 @@ from summand.ir.nodes import MAX, SUM
 from summand.loops.nodes import Launch
 from summand.options import Options, Target
 from summand.rewrite.fuse import fuse
+from summand.rewrite.layout import choose_orders
 from summand.rewrite.plan import Cluster
 from summand.rewrite.plan_text import text
 from tests.lower.agreement import assert_lowers, order_of, rewritten
@@ -138,3 +139,25 @@ def test_tasks_follow_from_shapes_alone():
     modules = [assert_lowers(program, args, target=t, scheduled=True) for t in targets]
     assert modules[0].kernels == modules[1].kernels
     assert sum(isinstance(s, Launch) for s in modules[0].steps) == len(modules[0].steps)
+
+
+def test_lanes_run_along_rows_where_a_tile_holds_few_of_them():
+    target = Target("x86_64", "generic", "")
+    plan = fuse(both_ways(4096, 16384), target, Options())
+    (cluster,) = streamed(both_ways(4096, 16384), target)
+    values = list(cluster.roots)
+    fixed = {p: tuple(d for d, _ in p.type.dims) for p in plan.program.params}
+    orders = choose_orders(plan.items, fixed, values, target.l2)
+    inner = {orders[v][-1] for v in cluster.scratch if v.type.count == 1 << 26}
+    assert inner == {"j"}
+
+
+def test_scratch_lives_until_its_last_reader():
+    (cluster,) = streamed(diagonals(48, 40), TINY)
+    alive = cluster.living()
+    assert len(alive) == len(cluster.stages)
+    assert all(values <= cluster.scratch for values in alive)
+    for stage, values in zip(cluster.stages, alive, strict=True):
+        reads = {a.var for a in stage.reads} & cluster.scratch
+        assert reads <= values
+    assert frozenset().union(*alive) == cluster.scratch
