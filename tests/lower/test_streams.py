@@ -16,7 +16,7 @@ from summand.ir.nodes import MAX, SUM
 from summand.loops.nodes import Launch
 from summand.options import Options, Target
 from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import choose_orders
+from summand.rewrite.layout import Bodies, choose_orders
 from summand.rewrite.plan import Cluster
 from summand.rewrite.plan_text import text
 from tests.lower.agreement import assert_lowers, order_of, rewritten
@@ -147,7 +147,7 @@ def test_lanes_run_along_rows_where_a_tile_holds_few_of_them():
     (cluster,) = streamed(both_ways(4096, 16384), target)
     values = list(cluster.roots)
     fixed = {p: tuple(d for d, _ in p.type.dims) for p in plan.program.params}
-    orders = choose_orders(plan.items, fixed, values, target.l2)
+    orders = choose_orders(plan.items, fixed, values, Bodies.of(plan.program), target.l2)
     inner = {orders[v][-1] for v in cluster.scratch if v.type.count == 1 << 26}
     assert inner == {"j"}
 
