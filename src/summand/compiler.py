@@ -64,7 +64,6 @@ from summand.rewrite.split_complex import split_complex
 from summand.rewrite.split_recur import split_recur
 from summand.rewrite.unwrap import unwrap
 from summand.rewrite.window_adjoint import window_adjoint
-from summand.rewrite.wrapped import wrapped
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
 from summand.runtime.executable import Executable, Labelled
@@ -102,7 +101,6 @@ PASSES = (
     Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),
     Pass(split_complex, "lowering knows no complex numbers"),
-    Pass(wrapped, "a remainder in an address has no stride"),
     Pass(simplify, "what was expanded has constants of its own"),
     Pass(merge_equal, "and repeats itself"),
     Pass(contract, "products under sums in the order that takes fewest operations"),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from summand.ad import vjp
-from summand.dtypes import f64
+from summand.dtypes import bf16, bool_, complex64, f32, f64, i32
 from summand.ir.builder import Builder
 from summand.ir.index import parse
 from summand.ir.interp import run
@@ -16,6 +16,7 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.simplify import simplify
 from summand.rewrite.unwrap import unwrap
 from summand.rewrite.window_adjoint import window_adjoint
+from tests.rewrite.agreement import assert_same_results
 
 
 def array(**sizes):
@@ -54,15 +55,10 @@ def test_a_periodic_read_becomes_two():
     new = unwrapped(read({"y": "(y + 1) % 5"}, {"y": 5, "x": 2}, y=5))
     assert text(new) == (
         "program (%0: f64{x=2,y=5}) {\n"
-        "  %1: f64{x=2,y=5} = reindex %0 {y: y + 1} fill 0\n"
-        "  %2: f64{x=2,y=5} = reindex %0 {y: y - 4} fill 0\n"
-        "  %3: i32{y=5} = iota y\n"
-        "  %4: i32{} = constant 1\n"
-        "  %5: i32{y=5} = add %3 %4\n"
-        "  %6: i32{} = constant 5\n"
-        "  %7: bool{y=5} = lt %5 %6\n"
-        "  %8: f64{x=2,y=5} = where %7 %1 %2\n"
-        "  return %8\n"
+        "  %1: f64{x=2,y=5} = reindex %0 {y: y + 1} fill -0.0\n"
+        "  %2: f64{x=2,y=5} = reindex %0 {y: y - 4} fill -0.0\n"
+        "  %3: f64{x=2,y=5} = add %1 %2\n"
+        "  return %3\n"
         "}\n"
     )
 
@@ -87,6 +83,20 @@ def test_reads_keep_every_bit(index, given, sizes):
 def test_a_remainder_that_may_leave_its_dim_keeps_its_fill():
     unwrapped(read({"y": "(y + 3) % 8"}, {"y": 5}, "fill", -1.0, y=8))
     unwrapped(read({"y": "(y + 3) % 8"}, {"y": 5}, "clip", y=8))
+
+
+@pytest.mark.parametrize("dtype", [f32, bf16, i32, bool_, complex64])
+def test_every_type_keeps_its_bits(dtype):
+    b = Builder()
+    u = b.param(Type.of(dtype, {"x": 8, "y": 3}))
+    program = b.finish([b.reindex(u, {"x": parse("(x + 3) % 8")}, {"x": 8})])
+    assert_same_results(program, unwrap(program), exact=True)
+
+
+def test_signs_of_zeros_stay():
+    program = read({"y": "(y + 1) % 4"}, {"y": 3}, "fill", 0, y=4)
+    (found,) = run(unwrap(program), [Named(np.array([0.0, -0.0, 1.0]), ("y",))])
+    np.testing.assert_array_equal(np.signbit(found.array), [True, False, False, False])
 
 
 def test_blocks_and_long_wraps_stay():

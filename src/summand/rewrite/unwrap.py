@@ -1,13 +1,14 @@
 """Periodic reads and scatters as affine ones, one for each period that their positions span.
 
-    %1 = reindex u {y: (y + 1)%N}     ->   a = reindex u {y: y + 1} fill 0
-                                           b = reindex u {y: y + 1 - N} fill 0
-                                           %1 = where (y + 1 < N) a b
+    %1 = reindex u {y: (y + 1)%N}     ->   a = reindex u {y: y + 1} fill -0
+                                           b = reindex u {y: y + 1 - N} fill -0
+                                           %1 = add a b
     %1 = reduce_at sum {y} v {y: (y + 1)%N}
         ->   a = reduce_at sum {y} v {y: y + 1} fill, b = …{y: y + 1 - N} fill, %1 = add a b
 
 Affine reads are whole vectors, and an affine scatter has an adjoint without a scatter; a remainder
-is computed element by element. Needs sizes. Keeps reads bit for bit; sums in another order.
+is computed element by element. Adding -0 keeps every float; where the other period's read is not
+outside of the array the two are chosen by position. Keeps reads bit for bit; sums in another order.
 Leaves remainders that span more than two periods: blocks, which other passes split.
 """
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from summand.dtypes import DType
 from summand.ir.index import Form, Quasi
-from summand.ir.nodes import SUM, Index, Mode, Program, ReduceAt, Reindex, Type, Var
+from summand.ir.nodes import SUM, Index, Mode, Program, ReduceAt, Reindex, Scalar, Type, Var
 from summand.rewrite.rebuild import Rebuild, inside
 
 
@@ -53,19 +55,29 @@ class _Wrap:
     edge: int
     whole: bool
 
+    def apart(self, sizes: Mapping[str, int]) -> bool:
+        """Whether what lies in one period is outside of the dim in the other one's form."""
+        return self.whole and sizes[self.dim] <= (self.first - self.second).const
+
 
 class _Unwrap(Rebuild):
     """The new program; its methods work on new values."""
 
     def read(self, op: Reindex, wrap: _Wrap, type_: Type) -> Var:
-        """A choice between the read in the first period and that in the second."""
+        """The read in the first period and that in the second, added or chosen from."""
         sizes = type_.sizes
+        fn, nothing = _nothing(type_.dtype)
+        plain = op.mode == "trusted" or (op.mode == "fill" and _is_same(op.fill, nothing))
+        apart = plain and wrap.apart(op.arg.type.sizes) and type_.dtype.kind != "complex"
         mode: Mode = "clip" if op.mode == "clip" else "fill"
+        fill = nothing if apart else op.fill
         parts = []
         for form in (wrap.first, wrap.second):
-            part = replace(op, index=_put(op.index, wrap.dim, form), mode=mode)
+            part = replace(op, index=_put(op.index, wrap.dim, form), mode=mode, fill=fill)
             again = _first(part.index, sizes)
             parts.append(self.read(part, again, type_) if again else self.emit(part, [type_])[0])
+        if apart:
+            return self.map(fn, *parts)
         place = self.position(wrap.inner, sizes)
         early = self.map("lt", place, self.constant(wrap.edge, place.type.dtype))
         return self.map("where", early, *parts)
@@ -80,6 +92,18 @@ class _Unwrap(Rebuild):
         return self.map("add", *parts)
 
 
+def _nothing(dtype: DType) -> tuple[str, Scalar]:
+    """An op, and what it leaves the other operand alone for."""
+    if dtype.kind == "bool":
+        return "or", False
+    return "add", -0.0 if dtype.is_float else 0
+
+
+def _is_same(a: Scalar, b: Scalar) -> bool:
+    """Equality that tells -0.0 from 0."""
+    return repr(a) == repr(b)
+
+
 def _put(
     index: tuple[tuple[str, Index], ...], dim: str, form: Form
 ) -> tuple[tuple[str, Index], ...]:
@@ -91,10 +115,7 @@ def _scattered(op: ReduceAt, type_: Type) -> _Wrap | None:
     if op.monoid != SUM or op.mode not in ("trusted", "fill"):
         return None
     found = _first(op.index, op.args[0].type.sizes)
-    if found is None or not found.whole:
-        return None
-    period = (found.first - found.second).const
-    return found if type_.sizes[found.dim] <= period else None
+    return found if found is not None and found.apart(type_.sizes) else None
 
 
 def _first(index: tuple[tuple[str, Index], ...], sizes: Mapping[str, int]) -> _Wrap | None:
