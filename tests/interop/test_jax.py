@@ -14,6 +14,7 @@ jax = pytest.importorskip("jax", reason="JAX is needed: pip install summand[jax]
 jnp = jax.numpy
 check_grads = pytest.importorskip("jax.test_util").check_grads
 smj = pytest.importorskip("summand.jax")
+xla = pytest.importorskip("summand.interop.xla")
 
 n, i, k, j, t = sm.dims("n i k j t")
 
@@ -283,6 +284,20 @@ def test_nothing_is_copied():
     compiled = jax.jit(first).lower(big).compile()
     memory = compiled.memory_analysis()
     assert memory.temp_size_in_bytes < 1 << 20
+
+
+def test_kernel_sums_are_no_matrix():
+    """Neither the sums over all pairs nor their gradients hold a number for each pair."""
+
+    @smj.function(x=(i, k), z=(j, k), a=(j,), out=(i,))
+    def gauss(x, z, a):
+        return sm.sum[j](sm.exp(-sm.sum[k]((x - z) ** 2)) * a)
+
+    x, a = jnp.ones((3000, 3), jnp.float32), jnp.ones(3000, jnp.float32)
+    before = set(xla._REGISTRY.known)
+    jax.jit(jax.grad(lambda x, a: gauss(x, x, a).sum(), (0, 1))).lower(x, a)
+    new = [xla._REGISTRY.known[name] for name in set(xla._REGISTRY.known) - before]
+    assert new and max(r.executable.temporary_bytes for r in new) < 3000 * 3000 * 4 / 4
 
 
 CACHED = """
