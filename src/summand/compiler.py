@@ -54,6 +54,7 @@ from summand.rewrite.fuse import fuse
 from summand.rewrite.grouped import grouped
 from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
+from summand.rewrite.placed import placed
 from summand.rewrite.plan import Plan
 from summand.rewrite.plan_text import text as plan_text
 from summand.rewrite.rows import gather_rows
@@ -232,7 +233,7 @@ def plan(request: Request, program: Program, log: Log) -> Plan:
     """Cut the program into kernels."""
     began = time.perf_counter()
     params = param_orders(request.program, request.param_order)
-    program = gather_rows(grouped(program), params, request.result_order)
+    program = placed(gather_rows(grouped(program), params, request.result_order))
     orders = dict(zip(program.params, params, strict=True))
     fused = fuse(program, request.target, request.options, orders)
     log.stage("fused", began, _never, lambda: plan_text(fused))
