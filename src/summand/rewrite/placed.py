@@ -20,7 +20,7 @@ def placed(program: Program) -> Program:
     new = Rebuild(program)
     for eqn in program.eqns:
         op = inside(eqn.op, placed)
-        value = _compared(new, op, eqn.out) if isinstance(op, ReduceAt) else None
+        value = _compared(new, op, eqn.outs[0]) if isinstance(op, ReduceAt) else None
         if value is None:
             new.copy(eqn, op)
         else:
