@@ -63,6 +63,7 @@ FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
+LONG_ROW = 1024  # elements of a scatter's row that tasks may share out
 MOST_COPIES = 1.3  # of an operand that tasks pack for themselves
 SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
@@ -390,7 +391,7 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
     About `least` tasks are made at least, so that what each packs stays in its cache.
     """
     lanes = {p.dim for p in choice.lanes}
-    kept = [d for d in facts.kept if d not in facts.ordered]
+    kept = [d for d in facts.kept if d not in facts.ordered and d not in _row_dims(facts)]
     kept.sort(key=lambda d: (_read_by_all(facts, d), -reach(facts.stores, d)))
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
@@ -415,6 +416,15 @@ def _read_by_all(facts: Facts, dim: str) -> int:
     """Bytes of a reduction's operands that every piece of a dim reads whole."""
     loads = [a for a in facts.loads if a.dims & facts.reduced and dim not in a.dims]
     return sum(_bytes(facts, a) for a in loads)
+
+
+def _row_dims(facts: Facts) -> frozenset[str]:
+    """Dims of a scatter's rows, where these are so short that every task had better move whole
+    ones: finding a row's place costs as much as a few vectors."""
+    computed = [(s.at.form, abs(f)) for s in facts.nest.stores for _, f in s.at.dynamic]
+    dims = {d for form, step in computed for d in facts.kept if 0 < form.coefficient(d) < step}
+    short = math.prod(facts.extents[d] for d in dims) < LONG_ROW
+    return frozenset(dims) if short else frozenset()
 
 
 def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
