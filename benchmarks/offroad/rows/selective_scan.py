@@ -18,7 +18,7 @@ def inputs(s, rng):
     return (
         Input(normal(rng, s, "b d t"), (b, d, t)),
         Input(positive(rng, s, "b d t", 0.1), (b, d, t)),
-        Input(positive(rng, s, "d s", -1.0), (d, s_)),
+        Input(-positive(rng, s, "d s"), (d, s_)),
         Input(normal(rng, s, "b s t"), (b, s_, t)),
         Input(normal(rng, s, "b s t"), (b, s_, t)),
     )
