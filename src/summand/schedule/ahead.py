@@ -184,11 +184,11 @@ def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer]) -> Nest:
         return nest
     facts = analyse(nest, {name: b.dtype.bits for name, b in buffers.items()})
     lanes = {p.dim for p in schedule.lanes}
-    rows = math.prod(p.count for p in schedule.tile if p.dim not in lanes)
     loops = [d for d in schedule.loops if d in facts.reduced]
     found: dict[str, int] = {}
     for load in facts.loads:
         size = load.bits // 8
+        rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
         single = not load.dims & lanes and not load.loose and bool(load.dims & facts.reduced)
         if not single or buffers[load.buffer].memory != "global" or rows > MOST_ROWS:
             continue
