@@ -87,6 +87,14 @@ def test_products_of_large_matrices_keep_their_own_tiling():
     assert all(len(c.stages) == 1 for c in found)
 
 
+def test_a_small_second_layer_does_not_take_a_product_its_tiles():
+    b = Builder()
+    x, w, v = value(b, t=512, i=784), value(b, i=784, h=512), value(b, h=512, o=10)
+    hidden = b.map("max", b.reduce(SUM, ["i"], b.map("mul", x, w))[0], b.constant(0, dt.f32))
+    found = clusters(b.finish(b.reduce(SUM, ["h"], b.map("mul", hidden, v))))
+    assert [len(c.stages) for c in found] == [1, 1]
+
+
 def test_a_map_of_a_sum_is_computed_in_the_nest_of_the_sum():
     b = Builder()
     x, w, bias = value(b, i=64, k=64), value(b, k=64, j=64), value(b, j=64)

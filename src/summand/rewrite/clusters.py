@@ -171,12 +171,20 @@ class _Joining:
             for p in sorted(self.pred[me], key=lambda p: (-self._bytes(p, me), p)):
                 group = self.groups[p]
                 found = None if self._path_around(p, me) else find_sum(unit, group)
-                if found is not None and not group.fixed:
+                if found is not None and not group.fixed and not self._better_alone(p, me):
                     shared = group.shared
                     self._merge(me, p)
                     group.shared = shared
                     group.sums[unit.roots[0]] = found
                     break
+
+    def _better_alone(self, a: int, b: int) -> bool:
+        """Whether a heavy product loses more in tiles made for a sum of it than the sum saves."""
+        one, two = self.groups[a], self.groups[b]
+        if len(one.units) > 1 or not is_heavy(one.units[0]):
+            return False
+        saved = LAUNCH + self._saved(one, two, self._private(a, b), one.shared)
+        return saved < TILING_LOSS * slot_cycles(one.units[0].points, 32, self.target)
 
     def _path_around(self, a: int, b: int) -> bool:
         """Whether group `a` reaches `b` through a third one, so that joining them makes a cycle."""
