@@ -25,6 +25,7 @@ VECTOR = 16  # elements of one vector
 SHARE = 32  # how much of a shared dim one tile is taken to hold, if the cache has room
 FAR = 1 << 40  # room without limit
 LEAST = 2048  # elements below which the order of a value does not matter
+STEP = 8.0  # vector operations of a recurrence's step, of which other nests count one
 MERGE = 8.0  # vector operations to sum one vector's elements
 PACK = 0.7  # vector operations to bring one element into the order of the lanes
 BETTER = 0.05  # vector operations for each element that a change must save
@@ -303,6 +304,7 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     wide = min(long, VECTOR)
     cost = -(-long // wide) * nest.points / long
     if nest.sequential:  # steps cannot merge their sums together
+        cost *= STEP
         sums = max((nest.merges.get(d, 0) for d in lanes), default=0)
         cost += MERGE * sums * nest.points / long
     elif any(d in nest.folds for d in lanes):
