@@ -105,5 +105,5 @@ def normal(rng: np.random.Generator, sizes: Sizes, dims: str, scale: float = 1.0
 
 
 def positive(rng: np.random.Generator, sizes: Sizes, dims: str, scale: float = 1.0) -> np.ndarray:
-    """Absolute values of normals."""
-    return np.abs(normal(rng, sizes, dims, scale))
+    """Absolute values of normals, times `scale`."""
+    return np.float32(scale) * np.abs(normal(rng, sizes, dims))
