@@ -10,11 +10,12 @@ over the dims that are left.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from summand.ir.fresh import Names
 from summand.ir.index import Form
+from summand.ir.nodes import Eqn, Iota, Map, Var
 
 MANY = 64  # residue classes of one place: with more, divisibility is tested at each element
 
@@ -202,4 +203,21 @@ def _block_in(term: Term, form: Form) -> tuple[str, int] | None:
         found = _block_in(term, atom.form)
         if found is not None:
             return found
+    return None
+
+
+def moved_position(place: Var, made: Callable[[Var], Eqn | None]) -> tuple[str, str, Var] | None:
+    """How a computed place is a position x and a distance r that does not vary along x: "x + r",
+    "x - r" or "r - x"; and x and r. `made` tells the equation of a value."""
+    eqn = made(place)
+    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn not in ("add", "sub"):
+        return None
+    first, second = eqn.op.args
+    for position, distance in ((first, second), (second, first)):
+        found = made(position)
+        if found is None or not isinstance(found.op, Iota) or place.type.dtype.is_float:
+            continue
+        if found.op.dim not in distance.type.names:
+            ways = ("x + r", "x + r") if eqn.op.fn == "add" else ("x - r", "r - x")
+            return ways[position != first], found.op.dim, distance
     return None

@@ -12,9 +12,10 @@ Needs the orders of parameters and results, so it is no pass of `PASSES`. Keeps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.ir.nodes import Eqn, Interleave, Program, ReduceAt, Reindex, Var
+from summand.rewrite.places import moved_position
 from summand.rewrite.rebuild import Rebuild
 
 Order = tuple[str, ...]
@@ -30,9 +31,12 @@ def gather_rows(
     wanted = {v: o for v, o in zip(program.results, results, strict=False) if o is not None}
     new = Rebuild(program)
     copies: dict[Var, Var] = {}
+    made = {o: eqn for eqn in program.eqns for o in eqn.outs}
     for eqn in program.eqns:
         match eqn.op:
-            case Reindex() as op if _scattered(op, given.get(op.arg, ()), op.arg, eqn.out):
+            case Reindex() as op if _moved(op, made) or op.arg not in given:
+                new.copy(eqn)
+            case Reindex() as op if _scattered(op, given[op.arg], op.arg, eqn.out):
                 if op.arg not in copies:
                     copies[op.arg] = _copy(new, new.of(op.arg))
                 before = new.of(op.arg)
@@ -45,6 +49,12 @@ def gather_rows(
             case _:
                 new.copy(eqn)
     return new.done(program) if len(new.eqns) > len(program.eqns) else program
+
+
+def _moved(op: Reindex, made: Mapping[Var, Eqn]) -> bool:
+    """Whether all computed places are positions moved by a distance: then rows stay rows."""
+    places = [i for _, i in op.index if isinstance(i, Var)]
+    return op.mode == "fill" and all(moved_position(i, made.get) for i in places)
 
 
 def _any_scattered(op: ReduceAt, eqn: Eqn, wanted: dict[Var, Order]) -> bool:

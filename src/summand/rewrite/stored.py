@@ -29,6 +29,7 @@ from summand.ir.nodes import (
 )
 from summand.options import Target
 from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.places import moved_position
 from summand.rewrite.plan import Graph, Inner, is_control
 from summand.rewrite.recurrences import in_turns
 
@@ -105,10 +106,8 @@ class _Choice:
     def _is_place(self, eqn: Eqn) -> bool:
         """Whether it is a position moved by a distance, read only as the index of a padded array:
         the position becomes a part of the address."""
-        if not isinstance(eqn.op, Map) or eqn.op.fn not in ("add", "sub"):
-            return False
-        made = [self.graph.eqn(a) for a in eqn.op.args]
-        return any(m is not None and isinstance(m.op, Iota) for m in made) and all(
+        moved = len(eqn.outs) == 1 and moved_position(eqn.out, self.graph.eqn)
+        return bool(moved) and all(
             isinstance(r.op, Reindex) and r.op.mode == "fill" and r.op.arg != eqn.out
             for r in self.graph.readers.get(eqn.out, ())
         )

@@ -35,7 +35,6 @@ from summand.ir.nodes import (
     SUM,
     Eqn,
     Index,
-    Iota,
     Map,
     Mode,
     Program,
@@ -44,7 +43,7 @@ from summand.ir.nodes import (
     Var,
     operands,
 )
-from summand.rewrite.places import Stuck, Term, count, digits, solve
+from summand.rewrite.places import Stuck, Term, count, digits, moved_position, solve
 from summand.rewrite.rebuild import Rebuild, inside
 
 MORE = 2  # elements read for each that is scattered, at most, where places are computed
@@ -115,8 +114,8 @@ class _Emitter(Rebuild):
     def _moved_back(self, eqn: Eqn, op: ReduceAt) -> Var | None:
         """The scatter where every place is a summed position moved by a computed distance."""
         (arg,) = op.args
-        moves = {u: _distance(self.made, i, op.dims) for u, i in op.index if isinstance(i, Var)}
-        back = {m[1]: (u, m[0], m[2]) for u, m in moves.items() if m is not None}
+        moves = {u: moved_position(i, self.made.get) for u, i in op.index if isinstance(i, Var)}
+        back = {m[1]: (u, m[0], m[2]) for u, m in moves.items() if m and m[1] in op.dims}
         clash = (arg.type.names - back.keys()) & moves.keys()
         clash |= {d for *_, r in back.values() for d in r.type.names & back.keys()}
         if clash or len(back) < len(op.index):
@@ -243,27 +242,6 @@ class _Emitter(Rebuild):
             return self.map("mul" if len(args) == 2 else "neg", *(read(a) for a in args))
         mode: Mode = "trusted" if _inside(index, given, sizes) else "fill"
         return self.reindex(self.of(var), index, sizes, mode)
-
-
-def _distance(
-    made: Mapping[Var, Eqn], index: Var, dims: Sequence[str]
-) -> tuple[str, str, Var] | None:
-    """How a place is computed from a position x and a distance r that does not vary along x:
-    "x + r", "x - r" or "r - x"; and x and r."""
-    eqn = made.get(index)
-    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn not in ("add", "sub"):
-        return None
-    first, second = eqn.op.args
-    for position, distance in ((first, second), (second, first)):
-        found = made.get(position)
-        if found is None or not isinstance(found.op, Iota):
-            continue
-        x = found.op.dim
-        if x in dims and x not in distance.type.names:
-            if eqn.op.fn == "add":
-                return "x + r", x, distance
-            return ("x - r" if position == first else "r - x"), x, distance
-    return None
 
 
 def _inside(forms: Mapping[str, Form], places: Mapping[str, int], sizes: Mapping[str, int]) -> bool:
