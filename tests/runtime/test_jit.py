@@ -74,4 +74,4 @@ def test_target_describes_this_machine():
 def test_measurements():
     assert 1 < measure.fma_peak(seconds=0.01) < 100_000
     assert 1 < measure.fma_peak(1, seconds=0.01) < 10_000
-    assert 0.5 < measure.copy_bandwidth(repeats=1) < 5_000
+    assert 0.1 < measure.copy_bandwidth(repeats=3) < 5_000
