@@ -90,3 +90,16 @@ def test_rows_of_every_length(heads, width, batch):
     for number in range(batch):
         np.add.at(expected[number], at[number], x[number])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tasks_share_out_what_is_gathered_from():
+    """Every place along k may read any row of x: tasks share out e, along which x is read once."""
+    e, k, z, u, i = sm.dims("e k z u i")
+    x = sm.array(normal(512, 9, 32), e, i, u)
+    at = sm.array(rng.integers(0, 9, (8, 24)), k, z)
+    f = sm.jit(lambda x, at: sm.sum[z](x[i:at] * x[i:at]))
+    found = f(x, at).numpy(e, k, u)
+    rows = x.numpy(e, i, u)[:, at.numpy(k, z)]
+    np.testing.assert_allclose(found, (rows**2).sum(2), rtol=1e-4)
+    (grid,) = [g for g in f.inspect("loops").splitlines() if "grid" in g and "e_o" in g]
+    assert "k_o" not in grid

@@ -413,8 +413,13 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
 
 
 def _read_by_all(facts: Facts, dim: str) -> int:
-    """Bytes of a reduction's operands that every piece of a dim reads whole."""
-    loads = [a for a in facts.loads if a.dims & facts.reduced and dim not in a.dims]
+    """Bytes of a reduction's operands that every piece of a dim reads whole; or any part of, where
+    the address is computed from it."""
+
+    def everywhere(a: Access) -> bool:
+        return dim not in a.dims or (dim in a.loose and not a.stride(dim))
+
+    loads = [a for a in facts.loads if a.dims & facts.reduced and everywhere(a)]
     return sum(_bytes(facts, a) for a in loads)
 
 
