@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import shutil
 
 import pytest
 
@@ -98,6 +99,9 @@ def test_one_function_at_several_sizes_in_one_graph(x, w):
     torch.testing.assert_close(compiled(layers)(x, w), layers(x, w))
 
 
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler"
+)
 def test_inductor(x, w):
     torch.compiler.reset()
     layer = torch.compile(lambda x, w: linear(x, w).relu() + 1, fullgraph=True)
