@@ -190,7 +190,7 @@ def test_second_derivative_of_a_strided_convolution():
     assert gone(same(vjp(once, (0, 1, 2))))
 
 
-def moved(fn, position_first, mode="fill", far=("k",), place="u"):
+def moved(fn, position_first, mode="fill", far=("k",), place="u", places=6):
     """Σ_{x,k} a{x,k} · b{k} into the place x + r, x - r or r - x."""
     b = Builder()
     a, weight = b.param(array(x=7, k=3, keep=2)), b.param(array(k=3))
@@ -198,7 +198,7 @@ def moved(fn, position_first, mode="fill", far=("k",), place="u"):
     pair = (b.iota("x", 7), distance)
     at = b.map(fn, *(pair if position_first else reversed(pair)))
     value = b.map("mul", a, weight)
-    return b.finish(b.reduce_at(SUM, ["x", "k"], [value], {place: at}, {place: 6}, mode))
+    return b.finish(b.reduce_at(SUM, ["x", "k"], [value], {place: at}, {place: places}, mode))
 
 
 @pytest.mark.parametrize("far", [(), ("k",), ("k", "keep")])
@@ -219,12 +219,13 @@ def test_positions_moved_by_a_table(fn, first, far, place):
 
 
 def test_moved_positions_that_stay():
-    """Where an index out of range is an error, and where the distance varies with the position."""
+    """Where an index out of range is an error, the distance varies with the position, or few of
+    many places are reached."""
     b = Builder()
     a, distance = b.param(array(x=7)), b.param(Type.of(i32, {"x": 7}))
     at = b.map("add", b.iota("x", 7), distance)
     varies = b.finish(b.reduce_at(SUM, ["x"], [a], {"u": at}, {"u": 6}, "fill"))
-    for program in (moved("add", True, mode="raise"), varies):
+    for program in (moved("add", True, mode="raise"), varies, moved("add", True, places=64)):
         assert any(isinstance(e.op, ReduceAt) for e in window_adjoint(program).eqns)
 
 

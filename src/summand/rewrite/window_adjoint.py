@@ -49,6 +49,9 @@ from summand.rewrite.rebuild import Rebuild, inside
 MORE = 2  # elements read for each that is scattered, at most, where places are computed
 
 
+MOST = 2  # places for each position that is moved, for reading back to cost no more
+
+
 def window_adjoint(program: Program) -> Program:
     """Rewrite every sum into affine places, in sub-programs too."""
     return _rewrite(program, Names(program))
@@ -122,6 +125,9 @@ class _Emitter(Rebuild):
             return None
         if op.mode not in ("fill", "trusted") or arg.type.count == 0:
             return None
+        reads = math.prod(eqn.out.type.sizes[u] for u, *_ in back.values())
+        if reads > MOST * math.prod(arg.type.sizes[x] for x in back):
+            return None  # few places of many: most reads would be outside
         reads = math.prod(eqn.out.type.sizes[u] for u, *_ in back.values())
         if reads > MORE * math.prod(arg.type.sizes[x] for x in back):
             return None  # a short window moves along many places: most reads would find nothing
