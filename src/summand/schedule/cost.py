@@ -24,7 +24,7 @@ from summand.schedule.accesses import Access, Facts
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
-LINE_CYCLES = 1.8  # to fetch a line from the second cache
+FETCH = 1.8  # cycles to fetch a line from the second cache
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
@@ -277,7 +277,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     registers = sums * copies + vectors + selected + hoisted + model.working
     waiting = chain / copies if model.steps > 1 else 0.0
     walked = model.steps * vectors * target.vector_bytes
-    fetched = vectors * LINE_CYCLES if walked > target.l1 else 0.0
+    fetched = vectors * FETCH if walked > target.l1 else 0.0
     step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting, fetched)
     spill = max(0.0, registers - target.registers) * 2.0
     start = ENTRY if model.latency else ROUND
