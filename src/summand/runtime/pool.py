@@ -94,10 +94,10 @@ class Pool:
 
     def run(self, call: Call) -> None:
         """Run a program to its end. Threads may do so at once, each with a call of its own."""
-        if not self._ready:
-            self._start()
         if _ENDING.is_set():
             _park_at_end()
+        elif not self._ready:
+            self._start()
         words = call.words
         words[pool_code.PC] = 0
         words[pool_code.BUDGET] = budget = 1
@@ -267,7 +267,9 @@ def _stop_all() -> None:
 
 
 def _park_at_end() -> None:
-    if threading.current_thread().daemon:
+    """Daemon threads wait for their end; others run their programs alone. While Python finalises,
+    only its main thread is left, which it may no longer know by its name."""
+    if not sys.is_finalizing() and threading.current_thread().daemon:
         threading.Event().wait()
 
 
