@@ -26,6 +26,7 @@ HEAVY = 24.0  # operations for each element read or stored that make a product w
 LANES = 16  # elements of a vector
 FEWEST_TILES = 8  # from which values of a tile take less memory than whole ones
 STRIP = 512  # bytes of a row below which a tile reads memory much slower than whole rows
+LINE = 64  # the same in the last cache: less than a line is no vector
 TRIFLE = 64  # how many times the work of one group makes that of another nothing beside it
 TILING_LOSS = 0.12  # of a heavy product's time, where it shares its tiles with others
 
@@ -236,8 +237,9 @@ class _Joining:
 
     def _in_strips(self, var: Var, shared: Dims) -> bool:
         """Whether tiles that stay in cache would be narrow strips of a large array's rows."""
-        if var.type.nbytes <= self.target.l3:
+        if var.type.nbytes <= self.target.l2:
             return False
+        least = STRIP if var.type.nbytes > self.target.l3 else LINE
         points = self.target.l2 // max(_piece(var, shared), 1)  # of the shared dims, in a tile
         run = var.type.dtype.bytes
         for dim in reversed(self._order_of(var)):
@@ -245,7 +247,7 @@ class _Joining:
             if (dim, size) in shared:
                 run *= max(1, min(size, points))
                 if size > points:
-                    return run < STRIP
+                    return run < least
                 points //= size
             else:
                 run *= size

@@ -52,9 +52,16 @@ def gather_rows(
 
 
 def _moved(op: Reindex, made: Mapping[Var, Eqn]) -> bool:
-    """Whether all computed places are positions moved by a distance: then rows stay rows."""
-    places = [i for _, i in op.index if isinstance(i, Var)]
-    return op.mode == "fill" and all(moved_position(i, made.get) for i in places)
+    """Whether all computed places are positions moved by a distance: then rows stay rows. (Not so
+    where a position is one of a few: the corners around a computed place.)"""
+    if op.mode != "fill":
+        return False
+    for dim, index in op.index:
+        found = moved_position(index, made.get) if isinstance(index, Var) else None
+        if isinstance(index, Var):
+            if found is None or 2 * index.type.sizes[found[1]] < op.arg.type.sizes[dim]:
+                return False
+    return True
 
 
 def _any_scattered(op: ReduceAt, eqn: Eqn, wanted: dict[Var, Order]) -> bool:
