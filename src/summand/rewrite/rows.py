@@ -57,9 +57,10 @@ def _moved(op: Reindex, made: Mapping[Var, Eqn]) -> bool:
     if op.mode != "fill":
         return False
     for dim, index in op.index:
-        found = moved_position(index, made.get) if isinstance(index, Var) else None
         if isinstance(index, Var):
-            if found is None or 2 * index.type.sizes[found[1]] < op.arg.type.sizes[dim]:
+            found = moved_position(index, made.get)
+            few = found is None or 2 * index.type.sizes[found[1]] < op.arg.type.sizes[dim]
+            if few:
                 return False
     return True
 
