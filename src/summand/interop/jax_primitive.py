@@ -20,7 +20,7 @@ from jax.interpreters import ad, batching, mlir
 
 from summand import dtypes
 from summand.dtypes import DType
-from summand.errors import DerivativeError, DTypeError
+from summand.errors import DerivativeError, DeviceError, DTypeError
 from summand.interop.kernel import Kernel
 from summand.interop.specs import ArrayType
 from summand.interop.xla import target
@@ -95,7 +95,7 @@ def _lower(
 def _refuse(
     ctx: mlir.LoweringRuleContext, *operands: Value, kernel: Kernel, linear: Linear | None
 ) -> Sequence[Value]:
-    raise NotImplementedError(
+    raise DeviceError(
         f"{kernel.name}: Summand compiles for the CPU; it has no code for other devices yet\n"
         'Move the arrays: jax.device_put(x, jax.devices("cpu")[0]).'
     )

@@ -101,6 +101,8 @@ class _Joining:
     maker: dict[Var, int] = field(default_factory=dict)  # value -> unit
     readers: dict[Var, set[int]] = field(default_factory=dict)  # value -> groups
     below: dict[int, int] = field(default_factory=dict)  # group -> bits of groups that it reaches
+    large: set[Var] = field(default_factory=set)  # read values that a core's cache does not hold
+    found_orders: dict[Var, tuple[str, ...]] = field(default_factory=dict)  # of values asked for
     succ: dict[int, set[int]] = field(default_factory=dict)
     pred: dict[int, set[int]] = field(default_factory=dict)
 
@@ -125,6 +127,8 @@ class _Joining:
             self.maker.update(dict.fromkeys(unit.roots, n))
         for unit in units:
             for var in self.groups[unit.number].reads:
+                if var.type.nbytes > self.target.l2:
+                    self.large.add(var)
                 self.readers.setdefault(var, set()).add(unit.number)
                 made = self.maker.get(var)
                 if made is not None:
@@ -204,7 +208,7 @@ class _Joining:
             return 0.0
         if not small and (self._across(a, b, shared) or _narrows(one, two, shared)):
             return 0.0
-        if not small and any(self._in_strips(v, shared) for v in (*one.reads, *two.reads)):
+        if not small and self._walks_strips(one, two, shared):
             return 0.0
         private = self._private(a, b)
         if one.carries or two.carries:
@@ -227,18 +231,21 @@ class _Joining:
     def _across(self, a: int, b: int, shared: Dims) -> bool:
         """Whether tiles would read a large value across the tiles that it was made in."""
         made = self.groups[a].made | self.groups[b].made
-        for var in (*self.groups[a].reads, *self.groups[b].reads):
-            if var.type.nbytes <= self.target.l2 or var in made or var not in self.maker:
+        for var in self.large & (self.groups[a].reads.keys() | self.groups[b].reads.keys()):
+            if var in made or var not in self.maker:
                 continue
             maker = self.groups[self.owner[self.maker[var]]]
             if len(maker.units) > 1 and not maker.shared & shared:
                 return True
         return False
 
+    def _walks_strips(self, one: Group, two: Group, shared: Dims) -> bool:
+        """Whether tiles would walk an array that one of the groups reads in narrow strips."""
+        large = self.large & (one.reads.keys() | two.reads.keys())
+        return any(self._in_strips(v, shared) for v in large)
+
     def _in_strips(self, var: Var, shared: Dims) -> bool:
         """Whether tiles that stay in cache would be narrow strips of a large array's rows."""
-        if var.type.nbytes <= self.target.l2:
-            return False
         least = STRIP if var.type.nbytes > self.target.l3 else LINE
         points = self.target.l2 // max(_piece(var, shared), 1)  # of the shared dims, in a tile
         run = var.type.dtype.bytes
@@ -255,9 +262,13 @@ class _Joining:
 
     def _order_of(self, var: Var) -> tuple[str, ...]:
         """A value's order in memory: its own, or that of an array with its dims; else none."""
-        known = (o for v, o in self.orders.items() if var.type.names <= v.type.names)
-        order = self.orders.get(var) or next(known, ())
-        return tuple(d for d in order if d in var.type.names)
+        found = self.found_orders.get(var)
+        if found is None:
+            names = var.type.names
+            known = (o for o in self.orders.values() if names.issubset(o))
+            order = self.orders.get(var) or next(known, ())
+            found = self.found_orders[var] = tuple(d for d in order if d in names)
+        return found
 
     def _private(self, a: int, b: int) -> set[Var]:
         """Values that only the two groups together know."""
