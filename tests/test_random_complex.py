@@ -12,7 +12,7 @@ from summand.ir.text import text
 from summand.ir.verify import verify
 from summand.options import Options
 from summand.rewrite.expand import expand
-from summand.rewrite.simplify import simplify
+from summand.rewrite.simplify.simplify import simplify
 from summand.rewrite.split_complex import PARTS, split_complex
 from summand.runtime.executable import Executable
 from tests.programs import COMPLEX, arguments, programs

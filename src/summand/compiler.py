@@ -45,26 +45,26 @@ from summand.loops.nodes import Check, Module
 from summand.loops.text import text as loops_text
 from summand.loops.verify_module import verify_module
 from summand.options import Options, Target
-from summand.rewrite.accumulate import accumulate
 from summand.rewrite.checks import IndexCheck, insert_checks
 from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
-from summand.rewrite.fuse import fuse
-from summand.rewrite.grouped import grouped
 from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
-from summand.rewrite.placed import placed
-from summand.rewrite.plan import Plan
-from summand.rewrite.plan_text import text as plan_text
-from summand.rewrite.rows import gather_rows
-from summand.rewrite.simplify import simplify
-from summand.rewrite.sparse_factors import sparse_factors
-from summand.rewrite.sparse_sums import sparse_sums
+from summand.rewrite.places.grouped import grouped
+from summand.rewrite.places.placed import placed
+from summand.rewrite.places.rows import gather_rows
+from summand.rewrite.places.sparse_factors import sparse_factors
+from summand.rewrite.places.sparse_sums import sparse_sums
+from summand.rewrite.places.unwrap import unwrap
+from summand.rewrite.places.window_adjoint import window_adjoint
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.nodes import Plan
+from summand.rewrite.plan.text import text as plan_text
+from summand.rewrite.recur.accumulate import accumulate
+from summand.rewrite.recur.split import split_recur
+from summand.rewrite.simplify.simplify import simplify
 from summand.rewrite.split_complex import split_complex
-from summand.rewrite.split_recur import split_recur
-from summand.rewrite.unwrap import unwrap
-from summand.rewrite.window_adjoint import window_adjoint
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
 from summand.runtime.executable import Executable, Labelled

@@ -12,8 +12,8 @@ from summand.errors import DerivativeError
 from summand.ir.interp import run
 from summand.ir.nodes import Eqn, Program, Reduce, ReduceAt, Var, with_operands
 from summand.ir.verify import verify
+from summand.rewrite.places.window_adjoint import window_adjoint
 from summand.rewrite.rebuild import inside
-from summand.rewrite.window_adjoint import window_adjoint
 from tests.ad.gradcheck import dot, inexact, random_like
 from tests.programs import arguments, programs
 from tests.rewrite.agreement import assert_same_results

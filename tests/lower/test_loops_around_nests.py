@@ -13,9 +13,9 @@ from summand.ir.interp import run
 from summand.ir.nodes import SUM, Read, Recur, Type
 from summand.loops.nodes import Loop, Nest
 from summand.options import Options
-from summand.rewrite.absorb import absorb
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.split_recur import split_recur
+from summand.rewrite.recur.absorb import absorb
+from summand.rewrite.recur.split import split_recur
 from summand.runtime import machine
 from summand.schedule.lower import lower
 from tests.lower.agreement import TARGET, assert_lowers, order_of, rewritten

@@ -13,11 +13,11 @@ from summand.ir.builder import Builder
 from summand.ir.interp import run
 from summand.ir.nodes import MAX, SUM, Program, Read, Recur, Type
 from summand.options import Options
-from summand.rewrite import clusters
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.fuse import fuse
-from summand.rewrite.partial_folds import partial_folds
-from summand.rewrite.plan import Cluster
+from summand.rewrite.plan import clusters
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.nodes import Cluster
+from summand.rewrite.recur.partial_folds import partial_folds
 from summand.runtime import machine
 from tests.lower.agreement import TARGET, assert_lowers, order_of
 from tests.lower.cases import value

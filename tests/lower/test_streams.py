@@ -15,10 +15,10 @@ from summand.ir.interp import run
 from summand.ir.nodes import MAX, SUM
 from summand.loops.nodes import Launch
 from summand.options import Options, Target
-from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import Bodies, choose_orders
-from summand.rewrite.plan import Cluster
-from summand.rewrite.plan_text import text
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.layout import Bodies, choose_orders
+from summand.rewrite.plan.nodes import Cluster
+from summand.rewrite.plan.text import text
 from tests.lower.agreement import assert_lowers, order_of, rewritten
 from tests.lower.cases import number, value
 from tests.programs import arguments, programs

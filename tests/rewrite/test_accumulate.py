@@ -9,8 +9,8 @@ from summand.ir.named import Named
 from summand.ir.nodes import SUM, Read, Recur, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
-from summand.rewrite.accumulate import accumulate
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.recur.accumulate import accumulate
 
 N, T = 4, 5
 

@@ -12,7 +12,7 @@ from summand.ir.nodes import Sort, Type, While
 from summand.ir.verify import verify
 from summand.rewrite import bitonic
 from summand.rewrite.expand import expand
-from summand.rewrite.simplify import simplify
+from summand.rewrite.simplify.simplify import simplify
 
 
 def values(dtype, shape):

@@ -5,7 +5,7 @@ import pytest
 from summand import dtypes as dt
 from summand.ir.builder import Builder
 from summand.ir.nodes import Cond, Read, Recur, Type, While
-from summand.rewrite.flatten_bodies import flatten_bodies
+from summand.rewrite.recur.flatten import flatten_bodies
 from tests.lower.agreement import assert_lowers
 from tests.lower.cases import value
 from tests.programs import arguments

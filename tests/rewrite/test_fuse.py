@@ -7,9 +7,9 @@ from summand.ir.builder import Builder
 from summand.ir.nodes import MAX, SUM
 from summand.options import Options, Target
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.fuse import fuse
-from summand.rewrite.plan import Cluster, Graph
-from summand.rewrite.tiling import choose_tiles
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.nodes import Cluster, Graph
+from summand.rewrite.plan.tiling import choose_tiles
 from tests.lower.cases import attention, layer_norm, routing, scan, softmax, two_layers, value
 
 TARGET = Target("x86_64", "generic", "")

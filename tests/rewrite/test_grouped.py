@@ -12,7 +12,7 @@ from summand.ir.named import Named
 from summand.ir.nodes import SUM, Recur, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
-from summand.rewrite.grouped import grouped
+from summand.rewrite.places.grouped import grouped
 
 t, s, e, d, h = sm.dims("t s e d h")
 D, H = 32, 33

@@ -4,8 +4,8 @@ from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.nodes import SUM
 from summand.options import Options, Target
-from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import Bodies, choose_orders
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.layout import Bodies, choose_orders
 from tests.lower.cases import attention, routing, softmax, value
 
 TARGET = Target("x86_64", "generic", "")

@@ -8,7 +8,7 @@ from summand.errors import Loc, OutOfMemoryError
 from summand.ir.builder import Builder
 from summand.ir.nodes import SUM
 from summand.options import Options
-from summand.rewrite.memory import ALIGN, Life, arena_offsets, check_fits, human, peak_bytes
+from summand.rewrite.plan.memory import ALIGN, Life, arena_offsets, check_fits, human, peak_bytes
 from summand.schedule.lower import lower
 from tests.lower.agreement import TARGET
 from tests.lower.cases import value

@@ -9,7 +9,7 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
 from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
-from summand.rewrite.simplify import simplify
+from summand.rewrite.simplify.simplify import simplify
 from tests.programs import arguments, programs
 from tests.rewrite.agreement import assert_same_results
 

@@ -10,7 +10,7 @@ from summand.ir.interp import run
 from summand.ir.named import Named
 from summand.ir.nodes import MAX, SUM, ReduceAt, Type
 from summand.ir.verify import verify
-from summand.rewrite.placed import placed
+from summand.rewrite.places.placed import placed
 
 
 def scatter(dtype, mode, dims=(), monoid=SUM):

@@ -4,7 +4,7 @@ from summand.dtypes import f32
 from summand.ir.builder import Builder
 from summand.ir.nodes import SUM, Type
 from summand.options import Options, Target
-from summand.rewrite.fuse import fuse
+from summand.rewrite.plan.fuse import fuse
 
 TARGET = Target("x86_64-unknown-linux-gnu", "generic", "")
 

@@ -11,7 +11,7 @@ from summand.ir.named import Named
 from summand.ir.nodes import SUM, Interleave, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
-from summand.rewrite.rows import gather_rows
+from summand.rewrite.places.rows import gather_rows
 
 rng = np.random.default_rng(0)
 

@@ -8,8 +8,8 @@ from summand import dtypes as dt
 from summand.ir.builder import Builder
 from summand.ir.nodes import Constant, Map, Type
 from summand.ir.verify import verify
-from summand.rewrite.simplify import simplify
-from summand.rewrite.simplify_types import holds
+from summand.rewrite.simplify.simplify import simplify
+from summand.rewrite.simplify.types import holds
 from tests.rewrite.golden import assert_golden
 
 

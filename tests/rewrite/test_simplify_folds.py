@@ -2,7 +2,7 @@
 
 import pytest
 
-from summand.rewrite.simplify import simplify
+from summand.rewrite.simplify.simplify import simplify
 from tests.rewrite.golden import assert_golden
 
 

@@ -4,7 +4,7 @@ from summand.dtypes import f32
 from summand.ir.builder import Builder
 from summand.ir.index import parse
 from summand.ir.nodes import Map, Reindex, Type
-from summand.rewrite.simplify import simplify
+from summand.rewrite.simplify.simplify import simplify
 from tests.rewrite.agreement import assert_same_results
 
 

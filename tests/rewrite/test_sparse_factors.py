@@ -11,7 +11,7 @@ from summand.ir.named import Named
 from summand.ir.nodes import SUM, ReduceAt, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
-from summand.rewrite.sparse_factors import sparse_factors
+from summand.rewrite.places.sparse_factors import sparse_factors
 
 SIZES = {"i": 4, "j": 5, "k": 6, "e": 7}
 rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from summand.ir.named import Named
 from summand.ir.nodes import SUM, ReduceAt, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
-from summand.rewrite.sparse_sums import sparse_sums
+from summand.rewrite.places.sparse_sums import sparse_sums
 
 SIZES = {"i": 5, "q": 3, "j": 40, "d": 4}
 rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from summand.ir.builder import Builder
 from summand.ir.nodes import SUM, Read, Recur, Reduce, Type
 from summand.ir.text import text
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.split_recur import split_recur
+from summand.rewrite.recur.split import split_recur
 from tests.programs import programs
 from tests.rewrite.agreement import assert_same_results
 

@@ -13,9 +13,9 @@ from summand.ir.nodes import SUM, Monoid, ReduceAt, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.simplify import simplify
-from summand.rewrite.unwrap import unwrap
-from summand.rewrite.window_adjoint import window_adjoint
+from summand.rewrite.places.unwrap import unwrap
+from summand.rewrite.places.window_adjoint import window_adjoint
+from summand.rewrite.simplify.simplify import simplify
 from tests.rewrite.agreement import assert_same_results
 
 

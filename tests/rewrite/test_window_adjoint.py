@@ -13,7 +13,7 @@ from summand.ir.nodes import SUM, Interleave, Reduce, ReduceAt, Type
 from summand.ir.text import text
 from summand.ir.verify import verify
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.window_adjoint import window_adjoint
+from summand.rewrite.places.window_adjoint import window_adjoint
 
 
 def array(**sizes):

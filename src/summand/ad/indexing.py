@@ -4,7 +4,7 @@
     out{t} = a[u: t]                    ->   ca = cout[t: u]                     (a rename)
     out{a} = reduce_at sum {p} x {a: i} ->   cx = cout[a: i]
 
-Positions with an affine form become plain reductions in `rewrite/window_adjoint.py`.
+Positions with an affine form become plain reductions in `rewrite/places/window_adjoint.py`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 
 The states of the reverse recurrence are the cotangents of the reads and of the captured values;
 what f read at t is the forward state, shifted, with the initial value where there is none.
-`rewrite/split_recur` moves what feeds no read (v) out of the recurrence. The body's other values
+`rewrite/recur/split` moves what feeds no read (v) out of the recurrence. The body's other values
 are computed again from these, but for sums of many terms, which the forward recurrence keeps.
 """
 

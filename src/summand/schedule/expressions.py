@@ -46,8 +46,8 @@ from summand.loops.nodes import (
     Ref,
     Scalar,
 )
-from summand.rewrite.partial_folds import block_of
-from summand.rewrite.plan import Graph, Inner
+from summand.rewrite.plan.nodes import Graph, Inner
+from summand.rewrite.recur.partial_folds import block_of
 from summand.schedule.coordinates import ZERO, At, Coord, Coordinates, Storage
 
 Key = tuple[Var, tuple[Coord, ...], tuple[Guard, ...], Scalar]

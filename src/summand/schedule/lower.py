@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from summand.ir.nodes import Program, Var
 from summand.loops.nodes import Layout, Module
 from summand.options import Options, Target
-from summand.rewrite.fuse import fuse
-from summand.rewrite.plan import Plan
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.nodes import Plan
 from summand.schedule.unfinished import Unfinished
 from summand.schedule.unit import Binding, Order, Unit
 

@@ -13,8 +13,8 @@ from summand.dtypes import DType
 from summand.ir.index import Form
 from summand.ir.nodes import Var
 from summand.loops.nodes import Stmt
-from summand.rewrite.plan import Cluster, Graph, Stage, Tile
-from summand.rewrite.units import product
+from summand.rewrite.plan.nodes import Cluster, Graph, Stage, Tile
+from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.lower_sums import Launched, NewBuffer, Sums, walks
 from summand.schedule.pack_tile import Packer

@@ -18,9 +18,9 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Recur, Var
 from summand.loops.nodes import Carry, Last, Loop, Stmt
-from summand.rewrite.plan import Stage, reads_of
-from summand.rewrite.recurrences import in_turns
-from summand.rewrite.units import product
+from summand.rewrite.plan.nodes import Stage, reads_of
+from summand.rewrite.plan.units import product
+from summand.rewrite.recur.carried import in_turns
 from summand.schedule.coordinates import Coord, Storage, shifted
 from summand.schedule.task import NestBuilder, Task
 from summand.schedule.turn import turned

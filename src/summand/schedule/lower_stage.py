@@ -23,9 +23,9 @@ from summand.ir.nodes import (
     identity_of,
 )
 from summand.loops.nodes import Address, Apply, Bound, Load, Nest, Ref, Stmt
-from summand.rewrite.costs import is_expansion
-from summand.rewrite.partial_folds import block_of
-from summand.rewrite.plan import Stage, Sum
+from summand.rewrite.plan.costs import is_expansion
+from summand.rewrite.plan.nodes import Stage, Sum
+from summand.rewrite.recur.partial_folds import block_of
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import scalar_code
 from summand.schedule.lower_recur import lower_recur

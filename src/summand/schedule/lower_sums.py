@@ -19,8 +19,8 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import SCALAR_OP, Reduce, Var, identity_of
 from summand.loops.nodes import Fold, Guard, Kernel, Let, Loop, Stmt, When
-from summand.rewrite.plan import Cluster, Stage, Sum, Tile
-from summand.rewrite.units import product
+from summand.rewrite.plan.nodes import Cluster, Stage, Sum, Tile
+from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import ZERO, Coord, Storage
 from summand.schedule.expressions import combine_of
 from summand.schedule.task import NestBuilder, Task

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from summand.ir.nodes import Map, Reduce, Var
 from summand.loops.nodes import Stmt
-from summand.rewrite.layout import Nest, Walk, best_lanes, is_scattered, nest_of
-from summand.rewrite.plan import Stage
-from summand.rewrite.units import product
+from summand.rewrite.plan.layout import Nest, Walk, best_lanes, is_scattered, nest_of
+from summand.rewrite.plan.nodes import Stage
+from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import Storage
 from summand.schedule.lower_stage import lower_stage
 from summand.schedule.task import NestBuilder, Task

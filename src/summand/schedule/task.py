@@ -15,7 +15,7 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Var
 from summand.loops.nodes import Address, Bound, Buffer, Kernel, Nest, Ref, Stmt, Store
-from summand.rewrite.plan import Graph
+from summand.rewrite.plan.nodes import Graph
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import Code
 

@@ -25,7 +25,7 @@ from summand.loops.nodes import (
     Step,
 )
 from summand.options import Options, Target
-from summand.rewrite.memory import Life, arena_offsets, check_fits, memory_limit
+from summand.rewrite.plan.memory import Life, arena_offsets, check_fits, memory_limit
 from summand.schedule.choose import Scheduled, schedule_kernel
 from summand.schedule.task import Memory
 

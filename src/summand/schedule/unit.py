@@ -30,10 +30,10 @@ from summand.ir.nodes import (
     operands,
 )
 from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
-from summand.rewrite.fuse import fuse
-from summand.rewrite.layout import Bodies, choose_orders
-from summand.rewrite.plan import Cluster, Control, Graph, Plan
-from summand.rewrite.tiling import choose_tiles
+from summand.rewrite.plan.fuse import fuse
+from summand.rewrite.plan.layout import Bodies, choose_orders
+from summand.rewrite.plan.nodes import Cluster, Control, Graph, Plan
+from summand.rewrite.plan.tiling import choose_tiles
 from summand.schedule.coordinates import Storage
 from summand.schedule.lower_cluster import lower_cluster, transposing_kernel
 from summand.schedule.unfinished import Unfinished

@@ -3,8 +3,8 @@
     u = 2*x + k, x and k summed   ->   u = 2u':     x = u' - k',      k = 2k'
                                        u = 2u' + 1: x = u' - k',      k = 2k' + 1
 
-What `rewrite/window_adjoint` does with the answer: out[u] = Σ over the terms of a class, each a sum
-over the dims that are left.
+What `places/window_adjoint` does with the answer: out[u] = Σ over the terms of a class, each a
+sum over the dims that are left.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from summand.ir.nodes import (
     Var,
     operands,
 )
-from summand.rewrite.places import Stuck, Term, count, digits, moved_position, solve
+from summand.rewrite.places.solve import Stuck, Term, count, digits, moved_position, solve
 from summand.rewrite.rebuild import Rebuild, inside
 
 MORE = 2  # elements read for each that is scattered, at most, where places are computed

@@ -33,9 +33,9 @@ from summand.ir.nodes import (
     Var,
 )
 from summand.options import Target
-from summand.rewrite.costs import inputs
+from summand.rewrite.plan.costs import inputs
 from summand.rewrite.rebuild import Rebuild
-from summand.rewrite.recurrences import in_registers, separable
+from summand.rewrite.recur.carried import in_registers, separable
 
 MARK = ".block"  # in the names of dims that count blocks, and of no others
 ENOUGH = 256  # points to be shared out by tasks and lanes

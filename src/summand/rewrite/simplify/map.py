@@ -21,10 +21,10 @@ from collections.abc import Callable
 from summand.dtypes import DType, bool_
 from summand.ir.nodes import Map, Scalar, Type, Var
 from summand.ir.scalars import apply, scalar, widen
-from summand.rewrite.simplify_scatter import sum_of_scatters
-from summand.rewrite.simplify_types import conj, convert, part
-from summand.rewrite.simplify_where import filled
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.scatter import sum_of_scatters
+from summand.rewrite.simplify.smart import Smart
+from summand.rewrite.simplify.types import conj, convert, part
+from summand.rewrite.simplify.where import filled
 
 Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
 _MIDDLE = (1e-30, 1e30)  # products of constants in here neither overflow nor lose bits in f32

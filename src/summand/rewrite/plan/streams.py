@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from summand.ir.index import Form
 from summand.ir.nodes import SCALAR_OP, Eqn, Map, Reduce, Reindex, Var
 from summand.options import Target
-from summand.rewrite.clusters import TILING_LOSS, Group, is_heavy
-from summand.rewrite.costs import inputs, move_cycles, slot_cycles
-from summand.rewrite.plan import Graph, Sum
-from summand.rewrite.units import Unit, product, unit_of
+from summand.rewrite.plan.clusters import TILING_LOSS, Group, is_heavy
+from summand.rewrite.plan.costs import inputs, move_cycles, slot_cycles
+from summand.rewrite.plan.nodes import Graph, Sum
+from summand.rewrite.plan.units import Unit, product, unit_of
 
 ROWS = 32  # positions of the folded dims that one tile is taken to hold
 

@@ -31,7 +31,7 @@ from summand.ir.nodes import (
 from summand.options import Target
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.rebuild import Rebuild
-from summand.rewrite.recurrences import carries
+from summand.rewrite.recur.carried import carries
 
 LESS = 4  # times smaller than the states, so that the fold is worth its place
 

@@ -16,11 +16,8 @@ from types import MappingProxyType
 
 from summand.ir.nodes import Constant, Eqn, Program, Recur, Var
 from summand.options import Options, Target
-from summand.rewrite.absorb import absorb
-from summand.rewrite.clusters import Group, join, solitary
-from summand.rewrite.flatten_bodies import flatten_bodies
-from summand.rewrite.partial_folds import partial_folds
-from summand.rewrite.plan import (
+from summand.rewrite.plan.clusters import Group, join, solitary
+from summand.rewrite.plan.nodes import (
     Cluster,
     Control,
     Graph,
@@ -31,11 +28,14 @@ from summand.rewrite.plan import (
     is_control,
     unique_bodies,
 )
-from summand.rewrite.remat import recomputed
-from summand.rewrite.stages import local_to, stages_of
-from summand.rewrite.stored import choose_stored
-from summand.rewrite.streams import find_streams, sum_of
-from summand.rewrite.units import Unit, unit_of
+from summand.rewrite.plan.remat import recomputed
+from summand.rewrite.plan.stages import local_to, stages_of
+from summand.rewrite.plan.stored import choose_stored
+from summand.rewrite.plan.streams import find_streams, sum_of
+from summand.rewrite.plan.units import Unit, unit_of
+from summand.rewrite.recur.absorb import absorb
+from summand.rewrite.recur.flatten import flatten_bodies
+from summand.rewrite.recur.partial_folds import partial_folds
 
 Orders = Mapping[Var, tuple[str, ...]]
 UNKNOWN: Orders = MappingProxyType({})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from summand.dtypes import DType, bf16, bool_, f16, f32, f64
 from summand.ir.nodes import Type, Var
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.smart import Smart
 
 Rule = Callable[[Smart, tuple[Var, ...], Type], Var | None]
 

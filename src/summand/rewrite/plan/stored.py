@@ -28,10 +28,10 @@ from summand.ir.nodes import (
     Var,
 )
 from summand.options import Target
-from summand.rewrite.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
-from summand.rewrite.places import moved_position
-from summand.rewrite.plan import Graph, Inner, is_control
-from summand.rewrite.recurrences import in_turns
+from summand.rewrite.places.solve import moved_position
+from summand.rewrite.plan.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.plan.nodes import Graph, Inner, is_control
+from summand.rewrite.recur.carried import in_turns
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
 FANS = 3  # values read at several places, one behind the other: the code doubles with each

@@ -15,10 +15,10 @@ from functools import lru_cache
 
 from summand.ir.nodes import Interleave, Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
-from summand.rewrite.costs import move_cycles, slot_cycles
-from summand.rewrite.plan import Access, Sum, is_control
-from summand.rewrite.stages import local_values
-from summand.rewrite.units import Unit, product
+from summand.rewrite.plan.costs import move_cycles, slot_cycles
+from summand.rewrite.plan.nodes import Access, Sum, is_control
+from summand.rewrite.plan.stages import local_values
+from summand.rewrite.plan.units import Unit, product
 
 LAUNCH = 6000.0  # cycles between two kernels that depend on one another
 SMALL = 30_000.0  # cycles of work below which one task is enough

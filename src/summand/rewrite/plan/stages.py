@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from summand.ir.nodes import Reduce, Var
-from summand.rewrite.units import Unit, product
+from summand.rewrite.plan.units import Unit, product
 
 MOST_HELD = 64  # elements of a dim that a step of a recurrence sums in registers
 MOST_POINTS = 1024  # and of all such dims together

@@ -25,10 +25,10 @@ from summand.ir.nodes import (
     Var,
     operands,
 )
-from summand.rewrite.costs import inputs, point_cost
-from summand.rewrite.partial_folds import Block, block_of
-from summand.rewrite.plan import Access, Graph, Inner, is_control
-from summand.rewrite.recurrences import carries, separable
+from summand.rewrite.plan.costs import inputs, point_cost
+from summand.rewrite.plan.nodes import Access, Graph, Inner, is_control
+from summand.rewrite.recur.carried import carries, separable
+from summand.rewrite.recur.partial_folds import Block, block_of
 
 Where = Mapping[str, Form | None]  # position of each dim; None where it is computed
 

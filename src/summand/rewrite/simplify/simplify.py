@@ -8,9 +8,9 @@
 
 One pass over the equations, in order: an equation is rewritten when it is emitted, with operands
 that are already simple, and what a rule emits is rewritten in turn. So a pass is linear; it is
-repeated while it changes something, a few times at most. The rules are in `simplify_map` (algebra),
-with `simplify_types` and `simplify_where`, `simplify_index` (reindex) and `simplify_fold` (reduce,
-reduce_at) with `simplify_scatter`.
+repeated while it changes something, a few times at most. The rules are in `map` (algebra),
+with `types` and `where`, `index` (reindex) and `fold` (reduce,
+reduce_at) with `scatter`.
 
 Needs a verified Program. Keeps results up to rounding (factors leave sums), the sign of zeros, and
 what is computed with NaN where a value is not used.
@@ -46,10 +46,10 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.merge_equal import key_of
 from summand.rewrite.ranges import Range
 from summand.rewrite.rebuild import Rebuild, inside
-from summand.rewrite.simplify_fold import simple_reduce, simple_reduce_at
-from summand.rewrite.simplify_index import simple_reindex
-from summand.rewrite.simplify_map import needs_exact, simple_map
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.fold import simple_reduce, simple_reduce_at
+from summand.rewrite.simplify.index import simple_reindex
+from summand.rewrite.simplify.map import needs_exact, simple_map
+from summand.rewrite.simplify.smart import Smart
 
 _ROUNDS = 4
 _DEPTH = 64  # rules that rewrite what rules wrote; deeper ones wait for the next round

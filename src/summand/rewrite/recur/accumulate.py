@@ -4,7 +4,7 @@
     c = sum{t} g                              ->   c = the last s
 
 Only where nobody else reads g, and v is no larger than the states and no sum itself: the gradient
-of a weight is a contraction, which is better done for all steps at once (`split_recur`). Where one
+of a weight is a contraction, which is better done for all steps at once (`recur.split`). Where one
 nest runs the recurrence with its states in registers the sum can be a fold of that nest.
 
 Needs a verified Program. Sums step after step.
@@ -19,7 +19,7 @@ from summand.dtypes import accumulator
 from summand.ir.builder import Builder
 from summand.ir.nodes import SUM, Eqn, Keep, Map, Program, Read, Recur, Reduce, Type, Var, operands
 from summand.rewrite.rebuild import Rebuild, inside
-from summand.rewrite.recurrences import in_registers
+from summand.rewrite.recur.carried import in_registers
 
 
 def accumulate(program: Program) -> Program:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from summand.ir.nodes import Constant, Eqn, Var, operands
 from summand.ir.text import equation
-from summand.rewrite.plan import Cluster, Control, Graph, Plan, Stage
+from summand.rewrite.plan.nodes import Cluster, Control, Graph, Plan, Stage
 
 
 def text(plan: Plan) -> str:

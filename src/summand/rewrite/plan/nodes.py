@@ -25,8 +25,8 @@ from summand.ir.nodes import (
     operands,
     with_operands,
 )
-from summand.rewrite.costs import inputs
-from summand.rewrite.partial_folds import Block
+from summand.rewrite.plan.costs import inputs
+from summand.rewrite.recur.partial_folds import Block
 
 
 @dataclass(frozen=True, slots=True)

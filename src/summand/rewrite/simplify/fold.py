@@ -31,7 +31,7 @@ from summand.ir.nodes import (
     Var,
     identity_of,
 )
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.smart import Smart
 
 
 def simple_reduce(new: Smart, op: Reduce, types: Sequence[Type]) -> Sequence[Var] | None:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from summand.ir.nodes import Program, Recur, Var
-from summand.rewrite.plan import Access, Cluster, Item, Stage
-from summand.rewrite.units import product
+from summand.rewrite.plan.nodes import Access, Cluster, Item, Stage
+from summand.rewrite.plan.units import product
 
 Order = tuple[str, ...]
 Rank = tuple[int, int, int, int]

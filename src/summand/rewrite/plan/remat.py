@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from summand.ir.nodes import Var
 from summand.options import Target
-from summand.rewrite.clusters import Group
-from summand.rewrite.costs import move_cycles, slot_cycles
-from summand.rewrite.units import Unit, product
+from summand.rewrite.plan.clusters import Group
+from summand.rewrite.plan.costs import move_cycles, slot_cycles
+from summand.rewrite.plan.units import Unit, product
 
 KEEP = 10.0  # slots that reading a value again from scratch is worth
 LANES = 16  # elements of a shared dim that a tile holds at least, where a recurrence runs in it

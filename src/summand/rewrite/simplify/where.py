@@ -14,7 +14,7 @@ import numpy as np
 
 from summand.ir.index import Form
 from summand.ir.nodes import Map, Reindex, Type, Var
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.smart import Smart
 
 COMPARED = {
     "lt": np.less,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from summand.ir.index import Form
 from summand.ir.nodes import Constant, Index, Iota, Map, Mode, Reindex, Type, Var
 from summand.ir.prims import PRIMS
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.smart import Smart
 
 _CHEAP = 2.0  # a map of so many flops may be computed twice
 

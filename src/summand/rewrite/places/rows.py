@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from summand.ir.nodes import Eqn, Interleave, Program, ReduceAt, Reindex, Var
-from summand.rewrite.places import moved_position
+from summand.rewrite.places.solve import moved_position
 from summand.rewrite.rebuild import Rebuild
 
 Order = tuple[str, ...]

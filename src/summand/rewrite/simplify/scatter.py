@@ -10,7 +10,7 @@ itself a sum, which may become one contraction together with its scatter.
 from __future__ import annotations
 
 from summand.ir.nodes import SUM, Reduce, ReduceAt, Type, Var
-from summand.rewrite.smart import Smart
+from summand.rewrite.simplify.smart import Smart
 
 
 def sum_of_scatters(new: Smart, a: Var, b: Var, type_: Type) -> Var | None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from summand.ir.nodes import ReduceAt, Var
 from summand.options import Target
-from summand.rewrite.layout import VECTOR
-from summand.rewrite.plan import Access, Cluster, Graph, Stage, Tile
-from summand.rewrite.units import product
+from summand.rewrite.plan.layout import VECTOR
+from summand.rewrite.plan.nodes import Access, Cluster, Graph, Stage, Tile
+from summand.rewrite.plan.units import product
 
 Order = tuple[str, ...]
 LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)

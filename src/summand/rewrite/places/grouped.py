@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from summand.ir.fresh import Names
 from summand.ir.nodes import SUM, Eqn, Index, Map, Program, Reduce, ReduceAt, Reindex, Var
 from summand.rewrite.drop_unused import drop_unused
-from summand.rewrite.grouping import ROWS, Groups, group
+from summand.rewrite.places.grouping import ROWS, Groups, group
 from summand.rewrite.rebuild import Rebuild
 
 MOST = 64  # matrices; each is counted at each row

@@ -1,0 +1,1 @@
+"""Rewrite equations into cheaper ones, each in the light of how its operands were made."""
