@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 import summand as sm
-from benchmarks.harness import Thunk, Timing, copy_bandwidth, fma_peak, here, take_turns
+from benchmarks.harness import (
+    Limit,
+    Thunk,
+    Timing,
+    copy_bandwidth,
+    fma_peak,
+    here,
+    take_turns,
+)
 
 from . import compile_times, demo_step
+from .peer import contestants
 from .programs import CASES, Case
 
 
@@ -87,22 +95,6 @@ class Row:
         }
 
 
-def peers_of(key: str, case: Case) -> dict[str, Thunk]:
-    """What the installed peers make of a case."""
-    arrays = [a.values for a in case.inputs]
-    found: dict[str, Thunk | None] = {}
-    if find_spec("torch"):
-        from . import peers_torch
-
-        found["torch"] = peers_torch.peer(key, arrays, compiled=False)
-        found["compile"] = peers_torch.peer(key, arrays, compiled=True)
-    if find_spec("jax"):
-        from . import peers_jax
-
-        found["jax"] = peers_jax.peer(key, arrays)
-    return {name: run for name, run in found.items() if run is not None}
-
-
 def runner(compiled: Callable[..., object], case: Case) -> Thunk:
     """Run a compiled case to its end."""
     arguments = case.arguments()
@@ -125,9 +117,21 @@ def measure(key: str, rounds: int) -> Row:
     limit = copy_bandwidth if kind == "copy" else fma_peak
     if kind == "microseconds":
         return _call(key, ours["summand"])
-    contestants = {name: here(run) for name, run in {**ours, **peers_of(key, case)}.items()}
-    timings = take_turns(contestants, limit, rounds)
+    timings = _in_turns(key, ours, limit, rounds)
     return _row(key, case, timings, compiled)
+
+
+def _in_turns(
+    key: str, ours: dict[str, Thunk], limit: Limit, rounds: int, budget: float = 0.4
+) -> dict[str, Timing]:
+    """Times of what runs here and of the peers, which run in processes of their own."""
+    failed: dict[str, str] = {}
+    with contestants(key, failed) as peers:
+        mine = {name: here(run) for name, run in ours.items()}
+        timings = take_turns({**mine, **peers}, limit, rounds, budget)
+    for name, why in failed.items():
+        print(f"{key}: {name} fails on this machine ({why}); left out")
+    return {name: t for name, t in timings.items() if name not in failed}
 
 
 def _row(key: str, case: Case, timings: dict[str, Timing], compiled: Callable[..., object]) -> Row:
@@ -196,7 +200,7 @@ def _compile(key: str) -> Row:
 
 
 def _demo(key: str, rounds: int) -> Row:
-    timings = demo_step.measure(rounds)
+    timings = _in_turns(key, {"summand": demo_step.ours()}, fma_peak, rounds, budget=1.5)
     ours = timings.pop("summand")
     fastest = min((t.median for t in timings.values()), default=float("nan"))
     bar = BARS[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.harness import Contestant, Timing, copy_bandwidth, fma_peak, here, take_turns
+from benchmarks.processes import ProcessError, guarded
 
 from .case import Case
-from .peer import SHOWN, Job, PeerError, PeerProcess
+from .peer import SHOWN, Job, PeerProcess
 from .row import Pass, Work
 
 WRONG = 100.0  # times the row's tolerance: a peer that is so far off computes something else
@@ -129,10 +129,10 @@ def measure(
         try:
             first[name], arrays = peer.start(job)
             peer.runs(0.0)
-        except PeerError as failure:
+        except ProcessError as failure:
             failed[name] = str(failure)
             continue
-        contestants[name] = _guarded(name, peer, failed)
+        contestants[name] = guarded(peer, failed)
         if arrays:
             wrong[name] = _error(case, job.which, arrays)
     limit = copy_bandwidth if in_memory else fma_peak
@@ -152,19 +152,6 @@ def measure(
         peer_error=wrong,
         failed=failed,
     )
-
-
-def _guarded(name: str, peer: PeerProcess, failed: dict[str, str]) -> Contestant:
-    """A peer that fails in the middle takes no further part."""
-
-    def runs(budget: float) -> tuple[float, ...]:
-        if name not in failed:
-            with contextlib.suppress(PeerError):
-                return peer.runs(budget)
-            failed[name] = "failed while it was measured"
-        return (math.inf,)
-
-    return runs
 
 
 def _error(case: Case, which: Pass, results: Sequence[np.ndarray]) -> float:

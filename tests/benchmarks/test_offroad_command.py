@@ -8,8 +8,11 @@ from benchmarks.harness import here, take_turns
 from benchmarks.offroad import __main__ as command
 from benchmarks.offroad import peer
 from benchmarks.offroad.measure import Limits, measure
-from benchmarks.offroad.peer import Job, PeerError, PeerProcess
+from benchmarks.offroad.peer import Job
 from benchmarks.offroad.rows import every_row
+from benchmarks.processes import ProcessError
+
+from benchmarks import processes
 
 TINY = {"6": replace(every_row()["6"], sizes=every_row()["6"].tiny)}
 
@@ -67,19 +70,17 @@ def test_bad_arguments(arguments, message, capsys):
 
 def test_a_peer_that_crashes_hangs_or_fails(monkeypatch):
     def with_end(text):
-        found = PeerProcess("torch", patience=5.0)
-        monkeypatch.setattr(peer.sys, "executable", "/bin/sh")
-        monkeypatch.setattr(peer, "COMMAND", ("-c", text))
-        return found
+        monkeypatch.setattr(processes.sys, "executable", "/bin/sh")
+        return processes.Process("torch", ("-c", text), patience=5.0)
 
-    with with_end("exit 3") as crashing, pytest.raises(PeerError, match=r"crash|pipe"):
+    with with_end("exit 3") as crashing, pytest.raises(ProcessError, match=r"crash|pipe"):
         crashing.runs(0.1)
-    with with_end("sleep 60") as hanging, pytest.raises(PeerError, match="no answer"):
+    with with_end("sleep 60") as hanging, pytest.raises(ProcessError, match="no answer"):
         hanging.patience = 0.1
         hanging.runs(0.1)
     with (
         with_end('read x; echo \'{"failed": "no such thing"}\'; read y') as failing,
-        pytest.raises(PeerError, match="no such thing"),
+        pytest.raises(ProcessError, match="no such thing"),
     ):
         failing.runs(0.1)
 
