@@ -143,12 +143,12 @@ def test_tasks_follow_from_shapes_alone():
 
 def test_lanes_run_along_rows_where_a_tile_holds_few_of_them():
     target = Target("x86_64", "generic", "")
-    plan = fuse(both_ways(4096, 16384), target, Options())
-    (cluster,) = streamed(both_ways(4096, 16384), target)
+    plan = fuse(both_ways(4096, 32768), target, Options())
+    (cluster,) = streamed(both_ways(4096, 32768), target)
     values = list(cluster.roots)
     fixed = {p: tuple(d for d, _ in p.type.dims) for p in plan.program.params}
     orders = choose_orders(plan.items, fixed, values, Bodies.of(plan.program), target.l2)
-    inner = {orders[v][-1] for v in cluster.scratch if v.type.count == 1 << 26}
+    inner = {orders[v][-1] for v in cluster.scratch if v.type.count == 1 << 27}
     assert inner == {"j"}
 
 

@@ -79,3 +79,18 @@ def test_values_in_a_program_of_large_arrays_are_priced_by_the_cache():
     (rows,) = b.reduce(SUM, ["j"], y)
     program = b.finish([b.map("div", y, rows), b.reduce(SUM, ["i"], b.map("mul", y, rows))[0]])
     assert y.id in stored(program)
+
+
+def test_what_is_cheap_to_make_from_a_kept_value_is_not_kept_beside_it():
+    """silu and its derivative: the tanh is kept in scratch, what follows from it is not."""
+    b = Builder()
+    x = b.param(Type.of(f32, {"i": 4096, "j": 512}))
+    (top,) = b.reduce(SUM, ["j"], x)
+    t = b.map("tanh", b.map("sub", x, top))
+    gate = b.map("add", t, b.map("mul", t, t))
+    silu = b.map("mul", x, gate)
+    (total,) = b.reduce(SUM, ["j"], b.map("mul", silu, gate))
+    result = b.map("mul", b.map("add", silu, gate), b.map("sub", total, t))
+    kept = stored(b.finish([result]))
+    assert t.id in kept
+    assert gate.id not in kept and silu.id not in kept

@@ -33,3 +33,19 @@ def test_a_map_walks_the_rows_of_a_large_array_one_after_the_other():
 def test_one_stream_is_left_to_the_processor():
     z = sm.array(np.zeros(1 << 22, np.float32), i)
     assert "prefetch" not in sm.jit(lambda z: z * z + 1.0).inspect("loops", z)
+
+
+@pytest.mark.parametrize("rows", [4096, 4099])
+def test_a_task_that_sums_over_its_tiles_asks_for_the_next_one(rows):
+    z = sm.array(np.zeros((rows, 300), np.float32), i, j)
+    loss = sm.value_and_grad(lambda z: sm.sum[i, j](softmax(z) ** 2))
+    text = sm.jit(loss).inspect("loops", z)
+    assert "for i.s=" in text
+    assert re.findall(r"prefetch a\d+=(\d+)", text)
+
+
+def test_sums_along_several_lanes_keep_several_accumulators():
+    n, g, k = sm.dims("n g k")
+    x = sm.array(np.zeros((8, 4096, 32, 4), np.float32), n, i, g, k)
+    text = sm.jit(lambda a: (m := sm.sum[i, k](a), a - m)).inspect("loops", x)
+    assert re.findall(r"lanes g=4 k=4; tile g=\d+; unroll i=\d+", text)

@@ -93,32 +93,51 @@ def _bound_dims(body: tuple[Stmt, ...]) -> set[str]:
     return out
 
 
+def tile_loop(kernel: Kernel) -> str | None:
+    """The dim of the loop in which a task walks its tiles, where there is one around nests."""
+    loops = [s for s in kernel.body if isinstance(s, Loop) and len(nests_of(s.body)) > 1]
+    return loops[0].dim if len(loops) == 1 else None
+
+
 def fetch_ahead(kernel: Kernel, dim: str, target: Target) -> Kernel:
     """In the last nest that reads an operand of the tile, prefetch the same of a later tile."""
     last: dict[str, int] = {}
-    nests = nests_of(kernel.body)
-    for number, nest in enumerate(nests):
-        for buffer in _ahead(kernel, nest, dim, target):
-            last[buffer] = number
-    counter = iter(range(len(nests)))
+    found: list[dict[str, int]] = []
+
+    def look(body: tuple[Stmt, ...], moves: Mapping[str, int]) -> None:
+        for stmt in body:
+            if isinstance(stmt, Nest):
+                ahead = _ahead(kernel, stmt, moves, target)
+                last.update(dict.fromkeys(ahead, len(found)))
+                found.append(ahead)
+            else:
+                look(stmt.body, _moved(stmt, moves))
 
     def visit(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = []
         for stmt in body:
             if isinstance(stmt, Nest):
                 number = next(counter)
-                found = _ahead(kernel, stmt, dim, target)
-                wanted = tuple((b, s) for b, s in found.items() if last[b] == number)
+                wanted = tuple((b, s) for b, s in found[number].items() if last[b] == number)
                 schedule = replace(stmt.schedule or Schedule(), prefetch=wanted)
                 out.append(replace(stmt, schedule=schedule))
             else:
                 out.append(replace(stmt, body=visit(stmt.body)))
         return tuple(out)
 
+    look(kernel.body, {dim: 1})
+    counter = iter(range(len(found)))
     return replace(kernel, body=visit(kernel.body))
 
 
-def _ahead(kernel: Kernel, nest: Nest, dim: str, target: Target) -> dict[str, int]:
+def _moved(stmt: Loop | Let | When, moves: Mapping[str, int]) -> Mapping[str, int]:
+    """How far the dims in sight move from one tile to the next, within a statement."""
+    if not isinstance(stmt, Let):
+        return moves
+    return {**moves, stmt.dim: sum(stmt.form.coefficient(d) * n for d, n in moves.items())}
+
+
+def _ahead(kernel: Kernel, nest: Nest, moves: Mapping[str, int], target: Target) -> dict[str, int]:
     """Operands that the nest reads once through, and their elements from one tile to the next."""
     if nest.schedule is None or not nest.schedule.loops:
         return {}
@@ -127,7 +146,7 @@ def _ahead(kernel: Kernel, nest: Nest, dim: str, target: Target) -> dict[str, in
     out: dict[str, int] = {}
     total = 0
     for load in facts.loads:
-        distance = load.at.form.coefficient(dim)
+        distance = sum(load.at.form.coefficient(d) * n for d, n in moves.items())
         if load.buffer in bits and distance and _once(load, facts.extents):
             size = math.prod(facts.extents.values()) * load.bits // 8
             if size >= LEAST_BYTES and load.buffer not in out:

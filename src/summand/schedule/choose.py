@@ -26,6 +26,7 @@ from summand.schedule.ahead import (
     rows_ahead,
     several_reads,
     stream_ahead,
+    tile_loop,
 )
 from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
 from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
@@ -108,6 +109,7 @@ def _each_nest(kernel: Kernel, target: Target) -> Kernel:
     dim = None
     if several_reads(kernel):
         kernel, dim = coarsen(kernel, TASKS)
+        dim = dim or tile_loop(kernel)
     runs = math.prod(n for _, n in kernel.grid)
     kernel = replace(kernel, body=_scheduled(kernel.body, buffers, target, runs))
     return fetch_ahead(kernel, dim, target) if dim is not None else kernel

@@ -189,7 +189,8 @@ def _short_reduction(facts: Facts, choice: Choice, lanes: Mapping[str, int]) -> 
 def _innermost(facts: Facts, choice: Choice) -> str | None:
     """The reduced dim of the innermost loop, where it can be unrolled."""
     bounded = {b.dim for b in facts.nest.bounds}
-    loops = _ordered_loops(facts, choice)
+    lanes = {p.dim: p.count for p in choice.lanes}
+    loops = [d for d in _ordered_loops(facts, choice) if lanes.get(d, 0) < facts.extents[d]]
     single = bounded | facts.carried
     if not loops or loops[-1] not in facts.reduced - choice.unrolled - single:
         return None

@@ -108,6 +108,7 @@ def _keep(
 ) -> bool:
     """Whether keeping a soft value costs less than evaluating it in every reader."""
     apart = [k for k in dict.fromkeys(readers) if k != own]
+    price = min(price, once.slots / max(var.type.count, 1))  # from what is kept on
     if not apart:
         if _fits(var, groups[own], target):
             return price * (len(readers) - 1) >= KEEP
