@@ -51,6 +51,7 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
 from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
+from summand.rewrite.places.deinterleave import deinterleave
 from summand.rewrite.places.grouped import grouped
 from summand.rewrite.places.placed import placed
 from summand.rewrite.places.rows import gather_rows
@@ -98,6 +99,7 @@ PASSES = (
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(unwrap, "an affine read is a vector and has an affine adjoint; a remainder has neither"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
+    Pass(deinterleave, "parts of an adjoint that are read apart are dense, the whole is not"),
     Pass(sparse_factors, "a product with a constant that is zero nearly everywhere, too"),
     Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),

@@ -28,6 +28,32 @@ def test_factors_leave_sums():
     )
 
 
+def test_numbers_leave_reads_and_sums():
+    assert_golden(
+        simplify,
+        """
+        program (%0: f32{u=9}, %1: f32{k=3}) {
+          %2: f32{} = constant 2.0
+          %3: f32{u=9} = mul %0 %2
+          %4: f32{k=3,x=7} = reindex %3 {u: k + x} trusted
+          %5: f32{k=3,x=7} = mul %4 %1
+          %6: f32{x=7} = reduce sum {k} %5
+          return %6
+        }
+        """,
+        """
+        program (%0: f32{u=9}, %1: f32{k=3}) {
+          %2: f32{} = constant 2.0
+          %3: f32{k=3,x=7} = reindex %0 {u: k + x} trusted
+          %4: f32{k=3,x=7} = mul %3 %1
+          %5: f32{x=7} = reduce sum {k} %4
+          %6: f32{x=7} = mul %2 %5
+          return %6
+        }
+        """,
+    )
+
+
 def test_sums_of_sums():
     assert_golden(
         simplify,

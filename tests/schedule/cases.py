@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 
-from summand.dtypes import f32
+from summand.dtypes import f32, i32
 from summand.ir.index import Form, parse
 from summand.loops.nodes import (
     Address,
     Apply,
     Buffer,
     Combine,
+    Const,
     Fold,
     Guard,
     Kernel,
@@ -50,6 +51,28 @@ def matmul(m, n, k, fold="add"):
     product = "mul" if fold == "add" else "add"
     dims = {"m": m, "n": n, "k": k}
     return contraction("matmul", dims, (f"{n}*m + n", m * n), a, b, ("k",), product, fold)
+
+
+def chosen_matrices(blocks, experts, rows, m, k):
+    """out[c, r, n] = Σ_k x[c, r, k] · w[choice[c], n, k], the choice clipped into range."""
+    fold = Fold(Combine("add", (0.0,)), ("k",), (7,), f32)
+    code = (
+        Load("choice", Address(parse("c")), i32),
+        Const(0, i32),
+        Const(experts - 1, i32),
+        Apply("max", (0, 1), i32),
+        Apply("min", (3, 2), i32),
+        Load("w", Address(parse(f"{k}*n + k"), ((4, m * k),)), f32),
+        load("x", f"{rows * k}*c + {k}*r + k"),
+        Apply("mul", (6, 5), f32),
+        fold,
+    )
+    out = Store("out", Address(parse(f"{rows * m}*c + {m}*r + n")), 8)
+    sizes = {"choice": blocks, "x": blocks * rows * k, "w": experts * m * k}
+    params = [Buffer(n, i32 if n == "choice" else f32, s) for n, s in sizes.items()]
+    params.append(Buffer("out", f32, blocks * rows * m))
+    dims = (("c", blocks), ("r", rows), ("n", m), ("k", k))
+    return Kernel("chosen", tuple(params), (), (), (Nest(dims, code, (out,)),))
 
 
 POSES = ("115200*n + 15360*x + 7680*a + 1024*y + 512*b + 16*c + 4*i + k", 16 * 225 * 512)

@@ -164,6 +164,47 @@ def test_pack_in_task(size):
     expect_same(kernel, [packed.chain.kernel_of()])
 
 
+def window(x, k, stride=1, dilation=1, rows=3):
+    """out[m, x] = Σ_k a[m, stride·x + dilation·k] · b[k]"""
+    size = stride * (x - 1) + dilation * (k - 1) + 1
+    a = (f"{size}*m + {stride}*x + {dilation}*k", rows * size)
+    dims = {"m": rows, "x": x, "k": k}
+    return cases.contraction("window", dims, (f"{x}*m + x", rows * x), a, ("k", k), "k")
+
+
+@pytest.mark.parametrize(("stride", "dilation", "size"), [(1, 1, 10), (1, 1, 4), (2, 3, 5)])
+def test_windows_are_packed_once(stride, dilation, size):
+    kernel = window(10, 3, stride, dilation)
+    source = kernel.params[0].size
+    packed = pack_ahead(tile(chain(kernel), "x", size), 0, ["k", "x", "m"], "packed", 1)
+    assert packed.kernel is not None
+    assert packed.buffer.size == source
+    expect_same(kernel, [packed.kernel, packed.chain.kernel_of()], [packed.buffer])
+    parallel = parallelise(tile(chain(kernel), "m", 1), "m_o")
+    packed = pack_in_task(parallel, 0, ["k", "x", "m"], "slab", 1)
+    assert packed.buffer.size == source // 3
+    expect_same(kernel, [packed.chain.kernel_of()])
+
+
+def test_lanes_and_sparse_windows_are_packed_apart():
+    kernel = window(10, 3)
+    packed = pack_ahead(chain(kernel), 0, ["m", "k", "x"], "packed", 1, frozenset("x"))
+    assert packed.buffer.size == 90
+    expect_same(kernel, [packed.kernel, packed.chain.kernel_of()], [packed.buffer])
+    kernel = window(3, 2, 20, 17)
+    packed = pack_ahead(chain(kernel), 0, ["m", "k", "x"], "packed", 1)
+    assert packed.buffer.size == 18
+    expect_same(kernel, [packed.kernel, packed.chain.kernel_of()], [packed.buffer])
+
+
+def test_what_computed_places_choose_is_packed_whole():
+    kernel = cases.chosen_matrices(blocks=5, experts=4, rows=3, m=6, k=7)
+    packed = pack_ahead(chain(kernel), 5, ["k", "n"], "packed", 1)
+    assert packed.kernel is not None
+    assert packed.buffer.size == 4 * 6 * 7
+    expect_same(kernel, [packed.kernel, packed.chain.kernel_of()], [packed.buffer])
+
+
 @pytest.mark.parametrize("extent", [64, 65, 1000, 1031])
 def test_split_reduction(extent):
     kernel = cases.reduction({"i": 3, "r": extent}, f"{extent}*i + r", "i", "r")

@@ -193,10 +193,12 @@ def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> N
     return replace(nest, schedule=replace(schedule, prefetch=found))
 
 
-def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer]) -> Nest:
+def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nest:
     """A scheduled product that reads single elements in short runs, pages apart: prefetch the next.
 
-    No processor follows rows from page to page by itself. A run must last long enough.
+    No processor follows rows from page to page by itself. A run must last long enough. Nor does it
+    find the next of several rows side by side in time: what is read once from a large array, too,
+    is asked for a tile ahead.
     """
     schedule = nest.schedule
     if schedule is None or schedule.prefetch or not schedule.loops:
@@ -213,6 +215,8 @@ def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer]) -> Nest:
             continue
         far = [d for d in loops if abs(load.stride(d)) * size >= PAGE]
         if not far:
+            if buffers[load.buffer].size * size > 2 * target.l2:
+                found |= _next_rows(load, facts, schedule)
             continue
         inside = [d for d in facts.reduced if d not in far]
         run = sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in inside) * size
@@ -220,6 +224,20 @@ def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer]) -> Nest:
         if run < PAGE and steps >= LEAST_STEPS and facts.extents[far[-1]] >= LEAST_STEPS:
             found[load.buffer] = load.stride(far[-1])
     return replace(nest, schedule=replace(schedule, prefetch=tuple(sorted(found.items()))))
+
+
+def _next_rows(load: Access, facts: Facts, schedule: Schedule) -> dict[str, int]:
+    """How far the rows of a later tile are, where each element is read in one tile only."""
+    held = {p.dim: p.count for p in schedule.lanes}
+    for piece in schedule.tile:
+        held[piece.dim] = held.get(piece.dim, 1) * piece.count
+    kept = [d for d in schedule.loops if d not in facts.reduced]
+    if not kept or not all(load.stride(d) for d in kept):
+        return {}
+    rows = math.prod(held.get(d, 1) for d in load.dims if d not in facts.reduced)
+    steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
+    tiles = -(-FAR_BYTES // (rows * steps * load.bits // 8))
+    return {load.buffer: tiles * held.get(kept[-1], 1) * load.stride(kept[-1])} if rows > 1 else {}
 
 
 def copy_ahead(nest: Nest) -> Nest:

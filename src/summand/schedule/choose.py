@@ -54,7 +54,13 @@ from summand.schedule.nests import (
     simplified,
     streams,
 )
-from summand.schedule.pack import is_far_row, pack_ahead, pack_in_task, slab_bytes
+from summand.schedule.pack import (
+    is_far_row,
+    pack_ahead,
+    pack_in_task,
+    packed_elements,
+    slab_bytes,
+)
 from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 from summand.schedule.together import in_phases, independent
@@ -173,7 +179,8 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     for number, ref in enumerate(r for r in choice.packed if r not in inside):
         name = f"{chain.kernel.name}_packed{number}"
         width = width_of(facts, target)
-        packed = pack_ahead(chain, ref, _packed_order(facts, choice, ref), name, width)
+        order = _packed_order(facts, choice, ref)
+        packed = pack_ahead(chain, ref, order, name, width, _lane_dims(choice))
         chain = packed.chain
         assert packed.kernel is not None
         before.append(_packing(packed.kernel, target))
@@ -181,14 +188,15 @@ def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> 
     chain = _in_tasks(chain, whole, chosen, target, least)
     for ref in inside:
         order = _packed_order(facts, choice, ref)
-        chain = _copied_in_task(chain, ref, order, width_of(facts, target), target)
+        aligned = width_of(facts, target)
+        chain = _copied_in_task(chain, ref, order, aligned, target, _lane_dims(choice))
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     bypass = streams(final, choice, buffers, target)
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
-    kernel = chain.with_nest(rows_ahead(nest, buffers)).kernel_of()
+    kernel = chain.with_nest(rows_ahead(nest, buffers, target)).kernel_of()
     return Scheduled((*before, kernel), tuple(temporaries))
 
 
@@ -279,16 +287,20 @@ def _tile_cycles(facts: Facts, choice: Choice) -> float:
     return choice.cycles / max(1, number)
 
 
+def _lane_dims(choice: Choice) -> frozenset[str]:
+    return frozenset(p.dim for p in choice.lanes)
+
+
 def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
     """Order of a packed operand's nest dims: kept rows, reduced dims, then the lanes."""
     access = next(a for a in facts.loads if a.ref == ref)
     lanes = [p.dim for p in choice.lanes]
     tiled = [p.dim for p in choice.tile if p.dim not in lanes]
-    rows = [d for d in facts.kept if d in access.dims and d not in lanes]
+    rows = [d for d in facts.kept if d in access.strides and d not in lanes]
     far = [d for d in rows if d not in tiled]
     near = [d for d in rows if d in tiled]
-    reduced = [d for d in reduction_order(facts, choice) if d in access.dims]
-    return [*far, *reduced, *near, *(d for d in lanes if d in access.dims)]
+    reduced = [d for d in reduction_order(facts, choice) if d in access.strides]
+    return [*far, *reduced, *near, *(d for d in lanes if d in access.strides)]
 
 
 def _apart(chain: Chain, facts: Facts, choice: Choice) -> tuple[Chain, Facts, Choice]:
@@ -332,14 +344,19 @@ def _packed_in_tasks(
     It saves a launch, and a trip through memory that is far.
     """
     found: list[int] = []
-    wholes = {a.ref: _bytes(facts, a) for a in facts.loads if a.ref in choice.packed}
+    lanes = _lane_dims(choice)
+    wholes = {
+        a.ref: packed_elements(facts, a, lanes) * a.bits // 8
+        for a in facts.loads
+        if a.ref in choice.packed
+    }
     room = target.l2 * 5 // 8
     least = math.ceil(max(wholes.values(), default=0) / room)
     spread_out = _in_tasks(chain, facts, choice, target, least)
     tasks = math.prod(n for _, n in spread_out.kernel.grid)
     for load in facts.loads:
         if load.ref in wholes:
-            slab = slab_bytes(spread_out, load.ref, load.bits // 8)
+            slab = slab_bytes(spread_out, load.ref, load.bits // 8, lanes)
             few = slab is not None and slab * tasks < MOST_COPIES * wholes[load.ref]
             if slab is not None and few and slab <= room:
                 found.append(load.ref)
@@ -351,12 +368,17 @@ def _bytes(facts: Facts, load: Access) -> int:
 
 
 def _copied_in_task(
-    chain: Chain, ref: int, order: Sequence[str], aligned: int, target: Target
+    chain: Chain,
+    ref: Ref,
+    order: Sequence[str],
+    aligned: int,
+    target: Target,
+    lanes: frozenset[str],
 ) -> Chain:
     """The operand in scratch, copied in this order at the start of the task."""
     name = f"slab{len(chain.kernel.scratch)}"
     earlier = len(chain.before)
-    chain = pack_in_task(chain, ref, order, name, aligned).chain
+    chain = pack_in_task(chain, ref, order, name, aligned, lanes).chain
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     copied = _scheduled(chain.before[earlier:], buffers, target, 100)
     copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)

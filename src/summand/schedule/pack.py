@@ -7,24 +7,27 @@
 
 A whole operand is packed ahead, by a kernel of its own (`pack_ahead`); a slab that one task needs
 goes to scratch at the start of the task (`pack_in_task`). The copy evaluates the operand's guards,
-so that the packed one has none.
+so that the packed one has none. Dims that walk the operand together (x and a of a convolution's
+window) are one dim of the copy, so that no element is copied twice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.code import address_dims
 from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, Ref, Store
+from summand.loops.ranges import atom_of, value_ranges
 from summand.schedule.accesses import Access, Facts
-from summand.schedule.moves import Chain, Level
+from summand.schedule.moves import Chain, Level, folded_dims
 
 PAGE = 4096  # bytes
 LINE = 64  # bytes
+PLACE = "place"  # the dim of a copy along which the places lie that a nest computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,17 @@ class Packed:
 
 def _load(nest: Nest, ref: Ref) -> Load:
     load = nest.code[ref]
-    if not isinstance(load, Load) or load.at.dynamic:
-        raise InternalError("schedule: only a load at a static address can be packed")
+    if not isinstance(load, Load) or len(load.at.dynamic) > 1:
+        raise InternalError("schedule: only a load at one computed place can be packed")
     return load
+
+
+def computed_places(nest: Nest, load: Load) -> tuple[int, int]:
+    """Least and greatest value of the computed term of an address; (0, 0) where it has none."""
+    if not load.at.dynamic:
+        return 0, 0
+    ranges = value_ranges(nest.code, {d: (0, n - 1) for d, n in nest.dims})
+    return ranges[atom_of(load.at.dynamic[0][0])]
 
 
 def _dense(order: Sequence[tuple[str, int]], aligned: int) -> tuple[Form, int]:
@@ -57,9 +68,13 @@ def _dense(order: Sequence[tuple[str, int]], aligned: int) -> tuple[Form, int]:
     return form, stride
 
 
-def _reading(nest: Nest, ref: Ref, buffer: Buffer, form: Form) -> Nest:
+def _reading(nest: Nest, ref: Ref, buffer: Buffer, form: Form, made: _Copy) -> Nest:
+    """The nest that reads the copy, whose dims make up `form`."""
     load = _load(nest, ref)
-    new = Load(buffer.name, Address(form), load.dtype)
+    stride = form.coefficient(PLACE)
+    values = {**made.places, PLACE: Form.of(-computed_places(nest, load)[0])}
+    dynamic = tuple((r, stride) for r, _ in load.at.dynamic)
+    new = Load(buffer.name, Address(form.substitute(values), dynamic), load.dtype)
     code = tuple(new if q == ref else i for q, i in enumerate(nest.code))
     return replace(nest, code=code)
 
@@ -71,9 +86,9 @@ def _element(chain: Chain, name: str) -> Buffer:
     raise InternalError(f"schedule: no buffer {name} in kernel {chain.kernel.name}")
 
 
-def _bound_dims(chain: Chain, ref: Ref) -> tuple[list[str], list[str]]:
-    """Loops and lets (transitively) that the operand's address reads."""
-    reads = set(address_dims(_load(chain.nest, ref).at))
+def _bound_dims(chain: Chain, load: Load) -> tuple[list[str], list[str]]:
+    """Loops and lets (transitively) that an operand's address reads."""
+    reads = set(address_dims(load.at))
     loops: list[str] = []
     lets: list[str] = []
     for level in reversed(chain.levels):
@@ -87,24 +102,149 @@ def _bound_dims(chain: Chain, ref: Ref) -> tuple[list[str], list[str]]:
     return loops, lets
 
 
-def pack_ahead(chain: Chain, ref: Ref, inner: Sequence[str], name: str, aligned: int) -> Packed:
-    """Pack the whole operand: loops outermost, then its nest dims in the order `inner`."""
+# ---- windows: dims that walk an operand together
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Dims that meet each other's elements, as x and a in x[8*x + 8*a]: packed as one dim, at
+    `place`; the source is read at `step` elements for each position, from `first` on."""
+
+    dims: frozenset[str]
+    extent: int
+    place: Form
+    step: int
+    first: int
+
+
+def overlapping(
+    strides: Mapping[str, int],
+    extents: Mapping[str, int],
+    reduced: frozenset[str],
+    lanes: frozenset[str],
+) -> list[tuple[str, ...]]:
+    """Groups of dims, kept and reduced ones, of which several places are one element. Not the
+    lanes, and not where the elements between those that are read would be more than places."""
+    groups: list[list[str]] = []
+    span = 0
+    for d in sorted(strides, key=lambda d: (abs(strides[d]), d)):
+        if not groups or abs(strides[d]) > span:
+            groups.append([])
+        groups[-1].append(d)
+        span += abs(strides[d]) * (extents[d] - 1)
+    found = []
+    for dims in groups:
+        many = [d for d in dims if extents[d] > 1]
+        if set(many) & reduced and set(many) - reduced and not lanes & set(many):
+            places = math.prod(extents[d] for d in many)
+            if _reach([(strides[d], extents[d]) for d in many]) < places:
+                found.append(tuple(many))
+    return found
+
+
+def _reach(walks: Sequence[tuple[int, int]]) -> int:
+    """Positions from the first to the last of dims of these strides and extents."""
+    step = math.gcd(*(s for s, _ in walks))
+    return sum(abs(s) // step * (n - 1) for s, n in walks) + 1
+
+
+def packed_elements(facts: Facts, load: Access, lanes: frozenset[str]) -> int:
+    """Elements of a packed operand: each place of a window once."""
+    low, high = computed_places(facts.nest, _load(facts.nest, load.ref))
+    number = math.prod(facts.extents[d] for d in load.strides) * (high - low + 1)
+    for dims in overlapping(load.strides, facts.extents, facts.reduced, lanes):
+        walks = [(load.stride(d), facts.extents[d]) for d in dims]
+        number = number // math.prod(n for _, n in walks) * _reach(walks)
+    return number
+
+
+def _windows(chain: Chain, load: Load, lanes: frozenset[str], moving: bool) -> list[_Window]:
+    """The windows of an operand over the nest and its loops, and (`moving`) origins of tiles."""
+    ranges = {d: (0, n - 1) for d, n in chain.nest.dims}
+    for level in chain.levels:
+        if isinstance(level, Loop):
+            ranges[level.dim] = (0, level.extent - 1)
+        elif moving:
+            ranges[level.dim] = (level.lo, level.hi)
+    form = load.at.form
+    strides = {d: form.coefficient(d) for d in form.dims if d in ranges and form.coefficient(d)}
+    extents = {d: hi - lo + 1 for d, (lo, hi) in ranges.items()}
+    found = []
+    for dims in overlapping(strides, extents, folded_dims(chain.nest), lanes):
+        step = math.gcd(*(strides[d] for d in dims))
+        first = sum(strides[d] * ranges[d][strides[d] < 0] for d in dims)
+        place = Form.make(((d, strides[d] // step) for d in dims), -first // step)
+        walks = [(strides[d], extents[d]) for d in dims]
+        found.append(_Window(frozenset(dims), _reach(walks), place, step, first))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """How an operand is copied: its load with a dim for each window, the copy's dims in order,
+    and where each window's dim is in the nest that reads the copy."""
+
+    load: Load
+    loops: tuple[str, ...]
+    lets: tuple[str, ...]
+    order: tuple[tuple[str, int], ...]
+    places: Mapping[str, Form]
+
+
+def _copy(
+    chain: Chain, ref: Ref, inner: Sequence[str], lanes: frozenset[str], moving: bool
+) -> _Copy:
+    """The copy of an operand: loops outermost, then its nest dims in the order `inner`, a window in
+    place of the last of its dims."""
+    load = _load(chain.nest, ref)
+    extents = chain.nest.extents
+    names: dict[str, tuple[str, _Window]] = {}
+    form = load.at.form
+    low, high = computed_places(chain.nest, load)
+    for _, stride in load.at.dynamic:
+        form = form + (Form.of(PLACE) + low) * stride
+    for number, window in enumerate(_windows(chain, load, lanes, moving)):
+        name = chain.fresh(f"w{number}")
+        names.update((d, (name, window)) for d in window.dims)
+        kept = [(a, c) for a, c in form.terms if a not in window.dims]
+        form = Form.make([*kept, (name, window.step)], form.const + window.first)
+    copied = replace(load, at=replace(load.at, form=form, dynamic=()))
+    loops, lets = _bound_dims(chain, copied)
+    heads = {v.dim: v for v in chain.levels}
+    order = {PLACE: high - low + 1} if load.at.dynamic else {}
+    order.update((d, _extent(heads[d])) for d in loops)
+    for d in inner:
+        name, size = (names[d][0], names[d][1].extent) if d in names else (d, extents[d])
+        order.pop(name, None)
+        order[name] = size
+    for name, window in names.values():
+        order.setdefault(name, window.extent)
+    places = {name: w.place for name, w in names.values()}
+    return _Copy(copied, tuple(loops), tuple(lets), tuple(order.items()), places)
+
+
+def pack_ahead(
+    chain: Chain,
+    ref: Ref,
+    inner: Sequence[str],
+    name: str,
+    aligned: int,
+    lanes: frozenset[str] = frozenset(),
+) -> Packed:
+    """Pack the whole operand: loops outermost, then its nest dims in the order `inner`. Dims that
+    walk it together become one, but for those of the `lanes`."""
     if chain.kernel.grid:
         raise InternalError("schedule: pack before loops move into the grid")
-    load = _load(chain.nest, ref)
-    loops, lets = _bound_dims(chain, ref)
-    extents = chain.nest.extents
-    heads = {v.dim: v for v in chain.levels}
-    order = [(d, _extent(heads[d])) for d in loops] + [(d, extents[d]) for d in inner]
-    form, size = _dense(order, aligned)
-    source = _element(chain, load.buffer)
+    made = _copy(chain, ref, inner, lanes, True)
+    form, size = _dense(made.order, aligned)
+    source = _element(chain, made.load.buffer)
     buffer = Buffer(name, source.dtype, size)
-    code = (load,)
-    copy = Nest(tuple((d, extents[d]) for d in inner), code, (Store(name, Address(form), 0),))
-    levels: list[Level] = [v for v in chain.levels if v.dim in loops or v.dim in lets]
-    head = Kernel(f"{chain.kernel.name}_pack_{load.buffer}", (source, buffer), (), (), ())
+    dims = tuple(x for x in made.order if x[0] not in made.loops)
+    copy = Nest(dims, (made.load,), (Store(name, Address(form), 0),))
+    levels: list[Level] = [v for v in chain.levels if v.dim in (*made.loops, *made.lets)]
+    head = Kernel(f"{chain.kernel.name}_pack_{made.load.buffer}", (source, buffer), (), (), ())
     packing = Chain(head, tuple(levels), copy)
-    nest = _reading(chain.nest, ref, buffer, form)
+    nest = _reading(chain.nest, ref, buffer, form, made)
     kernel = replace(chain.kernel, params=(*chain.kernel.params, buffer))
     return Packed(replace(chain, kernel=kernel, nest=nest), packing.kernel_of(), buffer)
 
@@ -115,27 +255,30 @@ def _extent(level: Level) -> int:
     return level.extent
 
 
-def pack_in_task(chain: Chain, ref: Ref, inner: Sequence[str], name: str, aligned: int) -> Packed:
+def pack_in_task(
+    chain: Chain,
+    ref: Ref,
+    inner: Sequence[str],
+    name: str,
+    aligned: int,
+    lanes: frozenset[str] = frozenset(),
+) -> Packed:
     """Copy the slab that one task reads into scratch, before the task's loops."""
-    load = _load(chain.nest, ref)
-    loops, lets = _bound_dims(chain, ref)
-    extents = chain.nest.extents
-    heads = {v.dim: v for v in chain.levels}
+    made = _copy(chain, ref, inner, lanes, False)
     grid = {d for d, _ in chain.kernel.grid} | {v.dim for v in chain.outer}
-    copied = [v for v in chain.levels if v.dim in lets and v.dim not in loops]
+    copied = [v for v in chain.levels if v.dim in made.lets and v.dim not in made.loops]
     fixed: set[str] = set()
     for v in copied:  # outer first
         if isinstance(v, Let) and v.form.dims <= grid | fixed:
             fixed.add(v.dim)
     if any(v.dim not in fixed for v in copied):
         raise InternalError("schedule: a slab's origin moves within the task")
-    order = [(d, _extent(heads[d])) for d in loops] + [(d, extents[d]) for d in inner]
-    form, size = _dense(order, aligned)
-    source = _element(chain, load.buffer)
+    form, size = _dense(made.order, aligned)
+    source = _element(chain, made.load.buffer)
     buffer = Buffer(name, source.dtype, size, "scratch", space=aligned)
-    copy = Nest(tuple(order), (load,), (Store(name, Address(form), 0),))
+    copy = Nest(made.order, (made.load,), (Store(name, Address(form), 0),))
     body = Chain(chain.kernel, tuple(copied), copy).kernel_of().body
-    nest = _reading(chain.nest, ref, buffer, form)
+    nest = _reading(chain.nest, ref, buffer, form, made)
     kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, buffer))
     new = replace(chain, kernel=kernel, nest=nest, before=(*chain.before, *body))
     return Packed(new, None, buffer)
@@ -154,15 +297,18 @@ def is_far_row(facts: Facts, load: Access, lanes: set[str]) -> bool:
     return static and near >= PAGE and steps >= 256 and again >= 64
 
 
-def slab_bytes(chain: Chain, ref: Ref, element: int) -> int | None:
+def slab_bytes(
+    chain: Chain, ref: Ref, element: int, lanes: frozenset[str] = frozenset()
+) -> int | None:
     """Bytes of a load's elements that a task reads; None where its place moves within the task."""
-    _, lets = _bound_dims(chain, ref)
+    if _load(chain.nest, ref).at.dynamic:
+        return None
+    made = _copy(chain, ref, tuple(chain.nest.extents), lanes, False)
     grid = {d for d, _ in chain.kernel.grid} | {v.dim for v in chain.outer}
     for level in chain.levels:
-        if isinstance(level, Let) and level.dim in lets:
+        if isinstance(level, Let) and level.dim in made.lets:
             if not level.form.dims <= grid:
                 return None
             grid.add(level.dim)
-    extents = dict(chain.nest.dims) | {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
-    reads = address_dims(_load(chain.nest, ref).at)
-    return element * math.prod(n for d, n in extents.items() if d in reads)
+    reads = address_dims(made.load.at)
+    return element * math.prod(n for d, n in made.order if d in reads)

@@ -19,6 +19,7 @@ from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import Model, build_model, lane_kind, score, widest_bits
+from summand.schedule.pack import computed_places, packed_elements
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PAGE = 4096  # bytes; also what one way of the first cache holds
@@ -28,6 +29,7 @@ MOST_POINTS = 30  # vectors of a register tile
 FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
+MOST_PLACES = 4096  # that an operand is packed for where its place is computed
 LINE_CYCLES = 150.0  # a line of code compiles in 50 us: worth that over a thousand runs
 
 
@@ -203,18 +205,42 @@ def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
     for load in facts.loads:
         kind = lane_kind(load.strides, load.loose, lanes)
         moving = frozenset(load.strides)
-        if load.loose or load.guarded or not moving & facts.reduced or facts.nested & moving:
+        if load.guarded or not moving & facts.reduced or facts.nested & moving:
             continue
         if not lane_dims <= moving or not frozenset(load.at.form.dims) <= facts.extents.keys():
             continue
+        if _is_cut(facts, moving) or not _has_few_places(facts, load):
+            continue
         instr = facts.nest.code[load.ref]
-        reuse = math.prod(facts.extents[d] for d in facts.kept if d not in moving)
+        points = math.prod(facts.extents[d] for d in facts.kept) * math.prod(
+            facts.extents[d] for d in facts.reduced & moving
+        )
+        reuse = points // packed_elements(facts, load, frozenset(moving))
         scattered = kind in ("chunk", "gather", "reverse") and reuse >= 16
         if isinstance(instr, Load) and (
             scattered or (kind == "unit" and _is_far(facts, load, reuse))
         ):
             out.add(load.ref)
     return frozenset(out)
+
+
+def _is_cut(facts: Facts, moving: frozenset[str]) -> bool:
+    """Whether a bound of the reduction keeps a load within its array: a copy would not be."""
+    return any(
+        b.dim in moving and any(f.dims & moving for f in (*b.lo, *b.hi)) for b in facts.nest.bounds
+    )
+
+
+def _has_few_places(facts: Facts, load: Access) -> bool:
+    """Whether the computed part of an address, if any, takes few values, all of them known."""
+    if not load.loose:
+        return True
+    if len(load.at.dynamic) != 1 or not load.at.form.is_affine or load.loose & facts.reduced:
+        return False
+    instr = facts.nest.code[load.ref]
+    assert isinstance(instr, Load)
+    low, high = computed_places(facts.nest, instr)
+    return high - low < MOST_PLACES
 
 
 def _is_far(facts: Facts, load: Access, reuse: int) -> bool:
@@ -234,9 +260,10 @@ def _is_far(facts: Facts, load: Access, reuse: int) -> bool:
 def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
     """Cycles to copy the packed operands."""
     total = 0.0
+    lane_dims = frozenset(p.dim for p in lanes)
     for load in facts.loads:
         if load.ref in packed:
-            elements = math.prod(facts.extents[d] for d in load.strides)
+            elements = packed_elements(facts, load, lane_dims)
             total += elements * PACK[lane_kind(load.strides, load.loose, lanes)]
     return total
 

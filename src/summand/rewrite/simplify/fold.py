@@ -192,12 +192,12 @@ def _factors(new: Smart, var: Var, reduced: set[str]) -> tuple[list[Var], bool]:
     """The factors of a product without their signs, and whether their product is negated.
 
     A product that others read too is taken apart only if that shows a factor to leave the sum,
-    since what is left may have to be multiplied again.
+    since what is left may have to be multiplied again. A number comes out of a read as well.
     """
     if inner := new.map_of(var, "neg"):
         factors, negative = _factors(new, inner[0], reduced)
         return factors, not negative
-    args = new.map_of(var, "mul")
+    args = new.map_of(var, "mul") or _scaled_read(new, var)
     if args is None:
         return [var], False
     (left, first), (right, second) = (_factors(new, a, reduced) for a in args)
@@ -206,6 +206,22 @@ def _factors(new: Smart, var: Var, reduced: set[str]) -> tuple[list[Var], bool]:
     if shared and not negative and all(f.type.names & reduced for f in factors):
         return [var], False
     return factors, negative
+
+
+def _scaled_read(new: Smart, var: Var) -> tuple[Var, Var] | None:
+    """A read of some value times a number as that number and a read of the value."""
+    made = new.made(var)
+    if made is None or not isinstance(made.op, Reindex):
+        return None
+    op = made.op
+    args = new.map_of(op.arg, "mul")
+    if args is None or op.mode == "raise" or (op.mode == "fill" and op.fill != 0):
+        return None
+    for factor, value in (args, args[::-1]):
+        if new.number(factor) is not None and value.type == op.arg.type:
+            read = new.emit(Reindex(value, op.index, op.mode, op.fill), [var.type])[0]
+            return new.peeled(factor), read
+    return None
 
 
 # ---- scatters
