@@ -14,13 +14,13 @@ import gc
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from summand import compiler
-from summand.errors import ArgumentError
+from summand.errors import ArgumentError, Loc
 from summand.ir import interp
 from summand.ir.named import Named
 from summand.ir.nodes import Program, Type
@@ -34,6 +34,7 @@ from summand.lang.location import here
 from summand.lang.pytree import leaves_of, unflatten
 from summand.lang.signature import check_function
 from summand.lang.trace import is_tracing
+from summand.rewrite.repeats import without_repeats
 from summand.runtime.executable import Executable
 
 P = ParamSpec("P")
@@ -103,13 +104,31 @@ def _uncollected() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """How a program's result becomes an array: its type, whether that is weak, the order of its
+    dims in memory, its tag; `shape` where it is spread over dims along which it repeats."""
+
+    type: Type
+    weak: bool
+    order: Order
+    tag: int
+    shape: tuple[int, ...] | None
+
+    def array(self, data: np.ndarray, loc: Loc | None) -> Array:
+        """The array of what the program computed."""
+        if self.shape is not None:
+            data = np.broadcast_to(data, self.shape)
+        return Array(result_leaf(data, self.order, self.type, self.weak, loc, self.tag))
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A compiled call: what runs it, and how its results become arrays."""
 
     executable: Executable
     captured: tuple[np.ndarray, ...]
     lying: tuple[Flat | None, ...] | None  # where arrays have gaps: how; the captured ones included
-    results: tuple[tuple[Type, bool, Order, int], ...]  # type, weak, order in memory, tag
+    results: tuple[Result, ...]
     plain: bool  # every leaf of the result is the program's result of the same number
 
 
@@ -150,10 +169,7 @@ class Jit(Generic[P, R]):
                 arrays = views(arrays, ready.lying)
             arrays = ready.executable.run(arrays)
             loc = here()
-            made = [
-                Array(result_leaf(array, order, type_, weak, loc, tag))
-                for array, (type_, weak, order, tag) in zip(arrays, ready.results)
-            ]
+            made = [r.array(data, loc) for data, r in zip(arrays, ready.results)]
             if ready.plain:
                 tree = entry.traced.tree
                 return cast("R", made[0] if tree.is_leaf() else unflatten(tree, made))
@@ -168,7 +184,8 @@ class Jit(Generic[P, R]):
         entry = self._entries.get(call.key)
         if entry is None:
             with _uncollected():
-                entry = Entry(trace_call(self.function, call))
+                traced = trace_call(self.function, call)
+                entry = Entry(replace(traced, program=without_repeats(traced.program)))
             entry = self._entries.setdefault(call.key, entry)
             if len(self._entries) > KEEP:
                 del self._entries[next(iter(self._entries))]
@@ -220,15 +237,23 @@ def _compiled(entry: Entry, call: Call) -> Ready:
     with _uncollected():
         program, taken = read_in_place(traced.program, traced.orders, lying)
         executable = compiler.compile(program, taken, _any_order(traced))
-    results = []
     orders = result_orders(executable, len(traced.results))
-    for (type_, weak), order in zip(traced.results, orders, strict=True):
-        own = tuple(traced.back[d] for d in order)
-        results.append((type_, weak, own, tag_of(type_, own)))
+    results = tuple(
+        _result(type_, weak, tuple(traced.back[d] for d in order))
+        for (type_, weak), order in zip(traced.results, orders, strict=True)
+    )
     plain = [o.number for o in traced.outs if o.kind == "result"] == list(range(len(traced.outs)))
     captured = tuple(b.array for b in traced.captured)
-    entry.ready = Ready(executable, captured, lying if any(lying) else None, tuple(results), plain)
+    entry.ready = Ready(executable, captured, lying if any(lying) else None, results, plain)
     return entry.ready
+
+
+def _result(type_: Type, weak: bool, order: Order) -> Result:
+    """A result whose dims in memory are `order`; the other dims of its type repeat it."""
+    lost = tuple(d for d, _ in type_.dims if d not in order)
+    own = (*lost, *order)
+    shape = tuple(type_.sizes[d] for d in own) if lost else None
+    return Result(type_, weak, own, tag_of(type_, own), shape)
 
 
 def _interpreted_results(traced: Traced, call: Call) -> list[Array]:
@@ -239,8 +264,8 @@ def _interpreted_results(traced: Traced, call: Call) -> list[Array]:
     ]
     out = []
     for buffer, (type_, weak) in zip(_interpreted(traced.program, given), traced.results):
-        order = tuple(traced.back[d] for d in buffer.order)
-        out.append(Array(result_leaf(buffer.array, order, type_, weak, here())))
+        result = _result(type_, weak, tuple(traced.back[d] for d in buffer.order))
+        out.append(result.array(buffer.array, here()))
     return out
 
 
