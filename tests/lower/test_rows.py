@@ -47,8 +47,9 @@ def table(batch, i, j, shifts=NEAR, forward=(True, True), keep="all"):
 @pytest.mark.parametrize("keep", ["all", "last"])
 @pytest.mark.parametrize("forward", [(True, True), (True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("shifts", [NEAR, FAR])
-def test_plain(shifts, forward, keep):
-    program = table(2, 3, 5, shifts, forward, keep)
+@pytest.mark.parametrize("size", [5, 17])  # a long row is walked beside others
+def test_plain(shifts, forward, keep, size):
+    program = table(2, 6, size, shifts, forward, keep)
     module = assert_lowers(program, arguments(program))
     (kernel,) = module.kernels
     loop = next(s for s in kernel.body if isinstance(s, Loop))
@@ -56,7 +57,7 @@ def test_plain(shifts, forward, keep):
     assert any(isinstance(i, Carry) for n in nests for i in n.code)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (17, 3, 37), (32, 5, 16), (3, 2, 33), (5, 1, 20)])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (17, 9, 37), (32, 5, 16), (3, 2, 33), (5, 1, 20)])
 @pytest.mark.parametrize("forward", [(True, True), (False, False)])
 def test_compiled(sizes, forward):
     for program in (table(*sizes, forward=forward), gradient(table(*sizes, forward=forward))):

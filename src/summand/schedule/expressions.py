@@ -349,6 +349,21 @@ class Code(Coordinates):
 
     # ---- recurrences
 
+    def move(self, positions: Mapping[str, Coord]) -> None:
+        """Go on at other positions of the recurrences around the nest."""
+        self.positions.update(positions)
+        self._memo.clear()
+        self._parts.clear()
+
+    def know(self, var: Var, at: At, guards: tuple[Guard, ...], ref: Ref) -> None:
+        """Let a value at a point be what is there already."""
+        self._memo[self._key(var, at, guards, 0)] = ref
+
+    def add_carry(self, carry: Carry) -> Ref:
+        """A state of its own, even where an equal one is there."""
+        self.code.append(carry)
+        return len(self.code) - 1
+
     def _carried(self, eqn: Eqn, op: Recur, var: Var, at: At) -> Ref:
         """The new state at this position, of a recurrence that this nest runs in registers."""
         if eqn not in self.carried:

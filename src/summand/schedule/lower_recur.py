@@ -1,17 +1,16 @@
 """Lower a recurrence: nests with carries, or a loop around the nests of its body.
 
     %9 = recur over t: h = a·h[t-1] + u     ->   nest d t: c = carry init next …; store
-    %9 = recur over i, j: D = f(D[i-1, j-1], D[i, j-1])
-                                            ->   loop i: nest b j: c = carry …; store row; copy row
     %9 = recur over t: h = tanh(W h[t-1])   ->   loop t: nest i k: h[t] = fold …
+    %9 = recur over i, j: …                 ->   `lower_rows.py`
 
-The last form keeps its states in memory: the whole array where all positions are wanted, else the
+The second form keeps its states in memory: the whole array where all positions are wanted, else the
 latest one, with a copy for each earlier position that the body reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from summand.errors import InternalError
@@ -22,8 +21,16 @@ from summand.rewrite.plan.nodes import Stage, reads_of
 from summand.rewrite.plan.units import product
 from summand.rewrite.recur.carried import in_turns
 from summand.schedule.coordinates import Coord, Storage, shifted
+from summand.schedule.lower_rows import lower_rows
+from summand.schedule.states import (
+    copy_last,
+    extents_of,
+    fresh,
+    local_memory,
+    scratch_of,
+    store_others,
+)
 from summand.schedule.task import NestBuilder, Task
-from summand.schedule.turn import turned
 
 LowerStage = Callable[[Task, Stage], tuple[Stmt, ...]]
 
@@ -35,7 +42,7 @@ def lower_recur(task: Task, eqn: Eqn, stage: Stage, lower: LowerStage) -> tuple[
     if stage.carried is None:
         return _loop(task, eqn, eqn.op, stage, lower)
     if len(eqn.op.over) > 1:
-        return _rows(task, eqn, eqn.op, stage)
+        return lower_rows(task, eqn, eqn.op, stage)
     return (_registers(task, eqn, eqn.op, stage),)
 
 
@@ -65,7 +72,7 @@ def _registers(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> Stmt:
             carry = _carry_of(builder, ref, time)
             last = builder.code.emit(Last(carry, builder.code.dtype(ref)))
             builder.store(task.storage[out], at, last)
-    _store_others(builder, eqn, stage, {**sizes, time: size})
+    store_others(builder, eqn, stage, {**sizes, time: size})
     return builder.finish()
 
 
@@ -77,95 +84,6 @@ def _carry_of(builder: NestBuilder, ref: int, time: str) -> int:
     dtype = builder.code.dtype(ref)
     start = builder.code.const(0, dtype)
     return builder.code.emit(Carry(time, start, ref, dtype))
-
-
-# ---- rows: states in registers along the row, in memory from one row to the next
-
-
-def _rows(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> tuple[Stmt, ...]:
-    """A loop over rows around the nest of one row. The row before lies in scratch of its own: a
-    nest that reads what it stores would have to run without lanes."""
-    (down, along), (forward, right), (rows, size) = op.over, op.forward, op.sizes
-    inner = replace(task, positions=dict(task.positions), outer=dict(task.outer), earlier={})
-    name = _fresh(down, task)
-    inner.outer[name] = rows
-    inner.positions[down] = Coord(Form.of(name) if forward else Form.of(rows - 1) - Form.of(name))
-    sizes = {d: n for r in op.body.results for d, n in r.type.dims}
-    builder = NestBuilder.over(
-        inner, {**sizes, along: size}, (*eqn.outs, *stage.roots), {eqn: along}
-    )
-    if along not in builder.dims:
-        builder.add(along, size)
-    here = Coord(Form.of(along) if right else Form.of(size - 1) - Form.of(along))
-    builder.code.positions[along] = here
-    builder.ordered = (along,)
-    keep = op.keep or ("all",) * len(eqn.outs)
-    moves: list[Stmt] = []
-    last: list[Stmt] = []
-    states = [_Row.of(inner, op, k, (along, size), here) for k in range(len(eqn.outs))]
-    for k, (out, result) in enumerate(zip(eqn.outs, op.body.results, strict=True)):
-        row, at = states[k], builder.point(result.type.dims)
-        wanted = out in stage.roots
-        if row.before is None and not wanted:
-            continue
-        ref = builder.code.value(result, at)
-        if wanted and keep[k] == "all":
-            builder.store(task.storage[out], {**at, **builder.point(zip(op.over, op.sizes))}, ref)
-            wanted = False
-        if row.before is not None or wanted:
-            builder.store(row.now, {**at, along: here}, ref)
-        if row.before is not None:
-            moves.append(_copy_row(inner, result, (along, size), row.now, row.before))
-        if wanted:
-            end = {along: Coord(Form.of(size - 1 if right else 0))}
-            last.append(_copy_last(task, out, row.now, end))
-    _store_others(builder, eqn, stage, {**sizes, **dict(zip(op.over, op.sizes, strict=True))})
-    row_nests = turned(inner, builder.finish(), along)
-    return (Loop(name, rows, (*row_nests, *moves)), *last)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Scratch for a state along this row, and along the one before where that is read."""
-
-    now: Storage
-    before: Storage | None
-
-    @staticmethod
-    def of(task: Task, op: Recur, k: int, along: tuple[str, int], here: Coord) -> _Row:
-        """Make it; `task.earlier` then says what each read of the row before reads."""
-        result = op.body.results[k]
-        dims = (along, *_extents(task, result))
-        now = _scratch(task, f"row {result}", result, dims)
-        before: Storage | None = None
-        for param, read in zip(op.body.params, op.reads, strict=False):
-            if read.state != k or not read.shift[0]:
-                continue
-            if before is None:
-                before = _scratch(task, f"row before {result}", result, dims)
-            strides = dict(before.strides)
-            base = (here.form - read.shift[1]) * strides.pop(along[0])
-            task.earlier[param] = shifted(replace(before, strides=tuple(strides.items())), base)
-        return _Row(now, before)
-
-
-def _copy_row(
-    task: Task, var: Var, along: tuple[str, int], source: Storage, target: Storage
-) -> Stmt:
-    builder = NestBuilder.over(task, dict((along, *var.type.dims)))
-    at = builder.point((along, *var.type.dims))
-    builder.store(target, at, builder.code.load_from(source, at))
-    return builder.finish()
-
-
-def _store_others(builder: NestBuilder, eqn: Eqn, stage: Stage, sizes: Mapping[str, int]) -> None:
-    """Store what else the nest computes from the states."""
-    for dim, n in sizes.items():
-        builder.reuse(dim, n, dim)
-    for root in stage.roots:
-        if root not in eqn.outs:
-            at = builder.point(root.type.dims)
-            builder.store(builder.task.storage[root], at, builder.code.value(root, at))
 
 
 # ---- states in memory
@@ -180,7 +98,7 @@ def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> t
         begun=set(task.begun),
         rank=_ranking(task, eqn, op),
     )
-    names = [_fresh(dim, task) for dim in op.over]
+    names = [fresh(dim, task) for dim in op.over]
     for dim, name, forward, size in zip(op.over, names, op.forward, op.sizes, strict=True):
         inner.outer[name] = size
         form = Form.of(name) if forward else Form.of(size - 1) - Form.of(name)
@@ -201,7 +119,7 @@ def _loop(task: Task, eqn: Eqn, op: Recur, stage: Stage, lower: LowerStage) -> t
     for name, size in reversed(list(zip(names, op.sizes, strict=True))):
         body = [Loop(name, size, tuple(body))]
     last = {d: Coord(Form.of(n - 1 if f else 0)) for d, f, n in zip(op.over, op.forward, op.sizes)}
-    body += [_copy_last(task, v, source, last) for v, source in states.copies]
+    body += [copy_last(task, v, source, last) for v, source in states.copies]
     return (*states.starts, *body)
 
 
@@ -210,12 +128,6 @@ def _ranking(task: Task, eqn: Eqn, op: Recur) -> dict[str, int]:
     stored = [task.storage[v] for v in (*eqn.outs, *op.inits, *op.captured) if v in task.storage]
     dims = [d for s in stored for d, _ in sorted(s.strides, key=lambda x: -x[1])]
     return {d: k for k, d in enumerate(dict.fromkeys(dims))}
-
-
-def _fresh(name: str, task: Task) -> str:
-    while name in task.outer:
-        name += "'"
-    return name
 
 
 @dataclass(slots=True)
@@ -241,7 +153,9 @@ class _States:
         for k, out in enumerate(eqn.outs):
             if k in turns:
                 params = [p for p, r in zip(op.body.params, op.reads) if r.state == k]
-                once = all(_updates(task, op, stage, p, op.body.results[k]) for p in params)
+                once = task.between is None and all(
+                    _updates(task, op, stage, p, op.body.results[k]) for p in params
+                )
                 states._turns(task, op, k, out, Form.of(names[0]), 1 if once else 2)
                 continue
             shifts = [r.shift for r in op.reads if r.state == k]
@@ -261,7 +175,7 @@ class _States:
         self.new.append(_at(task, op, whole, (0,) * len(op.over)))
         for param, read in zip(op.body.params, op.reads):
             if read.state == k:
-                task.earlier[param] = _at(task, op, whole, read.shift)
+                task.earlier[param] = task.apart(_at(task, op, whole, read.shift))
 
     def _latest(self, task: Task, op: Recur, k: int, out: Var) -> None:
         result = op.body.results[k]
@@ -275,13 +189,13 @@ class _States:
         """Two halves of a buffer: step t writes half t % 2 and reads the other one; or a single
         one, where each element is read for the last time when it is written."""
         result = op.body.results[k]
-        dims = _extents(task, result)
+        dims = extents_of(task, result)
         count = product(n for _, n in dims)
         name = f"turns {out}"
         task.add_scratch(name, result.type.dtype, halves * count)
         both = task.within(Storage.dense(name, result.type.dtype, dims))
         self.new.append(shifted(both, step % halves * count))
-        before = shifted(both, (step + 1) % halves * count)
+        before = task.apart(shifted(both, (step + 1) % halves * count))
         number = next(n for n, r in enumerate(op.reads) if r.state == k)
         self.starts.append(
             _start(task, op, number, result, shifted(both, Form.of((halves - 1) * count)))
@@ -326,8 +240,8 @@ def _start(task: Task, op: Recur, read: int, like: Var, to: Storage) -> Stmt:
 
 def _whole(task: Task, op: Recur, out: Var, result: Var) -> Storage:
     """Memory for a state at all positions, of which only the last one is wanted."""
-    dims = (*zip(op.over, op.sizes, strict=True), *_extents(task, result))
-    return _scratch(task, f"all {out}", result, dims)
+    dims = (*zip(op.over, op.sizes, strict=True), *extents_of(task, result))
+    return scratch_of(task, f"all {out}", result, dims)
 
 
 def _at(task: Task, op: Recur, whole: Storage, shift: tuple[int, ...]) -> Storage:
@@ -337,22 +251,6 @@ def _at(task: Task, op: Recur, whole: Storage, shift: tuple[int, ...]) -> Storag
     for dim, s in zip(op.over, shift, strict=True):
         base = base + (task.positions[dim].form - s) * strides.pop(dim)
     return shifted(replace(whole, strides=tuple(strides.items())), base)
-
-
-def _extents(task: Task, var: Var) -> tuple[tuple[str, int], ...]:
-    last = len(task.rank)
-    dims = sorted(var.type.dims, key=lambda x: (task.rank.get(x[0], last), x[0]))
-    return tuple((d, task.inner.get(d, n)) for d, n in dims)
-
-
-def local_memory(task: Task, var: Var, like: Var | None = None) -> Storage:
-    """Scratch for a value that lives within a task: as large as a tile of it."""
-    return _scratch(task, f"{var}", like or var, _extents(task, like or var))
-
-
-def _scratch(task: Task, name: str, var: Var, dims: tuple[tuple[str, int], ...]) -> Storage:
-    task.add_scratch(name, var.type.dtype, product(n for _, n in dims))
-    return task.within(Storage.dense(name, var.type.dtype, dims))
 
 
 def _copy_value(task: Task, var: Var, to: Storage) -> Stmt:
@@ -367,11 +265,4 @@ def _move(task: Task, var: Var, source: Storage, target: Storage) -> Stmt:
     builder = NestBuilder.over(task, var.type.sizes)
     at = builder.point(var.type.dims)
     builder.store(target, at, builder.code.load_from(source, at))
-    return builder.finish()
-
-
-def _copy_last(task: Task, out: Var, whole: Storage, last: dict[str, Coord]) -> Stmt:
-    builder = NestBuilder.over(task, out.type.sizes)
-    at = builder.point(out.type.dims)
-    builder.store(task.storage[out], at, builder.code.load_from(whole, {**at, **last}))
     return builder.finish()

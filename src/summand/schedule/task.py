@@ -6,7 +6,7 @@ compute the same thing are equal and are emitted once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -37,7 +37,8 @@ class Task:
     extents of the dims bound outside of the nests, `at` the positions along tiled dims, `inner`
     their extents within a tile, `origin` where the tile lies, and `first` the first position that
     it has of its own: a tile that was moved back repeats some of the one before. `blocks` has where
-    the blocks of dims begin that tasks fold in parts.
+    the blocks of dims begin that tasks fold in parts. Where the statements become kernels of their
+    own, `between` makes the buffers that they would else have as scratch.
     """
 
     graph: Graph
@@ -58,6 +59,8 @@ class Task:
     rank: dict[str, int] = field(default_factory=dict)  # dims in a loop's scratch, outermost first
     globals: dict[str, Buffer] = field(default_factory=dict)
     scratch: dict[str, Buffer] = field(default_factory=dict)
+    between: Callable[[DType, int], str] | None = None
+    moved: dict[str, str] = field(default_factory=dict)  # names of such buffers
 
     def local(self, name: str) -> str:
         """The kernel's name of a buffer."""
@@ -65,15 +68,27 @@ class Task:
             return self.scratch[name].name
         found = self.globals.get(name)
         if found is None:
-            memory = self.memory[name]
+            memory = self.memory[self.moved.get(name, name)]
             found = Buffer(f"a{len(self.globals)}", memory.dtype, memory.size)
             self.globals[name] = found
         return found.name
 
     def add_scratch(self, name: str, dtype: DType, size: int) -> None:
         """Make a buffer that lives within a task."""
+        if self.between is not None:
+            self.moved[name] = self.between(dtype, max(size, 1))
+            return
         local = f"s{len(self.scratch)}"
         self.scratch[name] = Buffer(local, dtype, max(size, 1), "scratch")
+
+    def apart(self, storage: Storage) -> Storage:
+        """The same memory as another parameter of the kernel, where that is launched for one step:
+        what a step reads of the one before is not what it writes."""
+        if self.between is None:
+            return storage
+        name = f"{storage.buffer} before"
+        self.moved[name] = self.moved.get(storage.buffer, storage.buffer)
+        return replace(storage, buffer=name)
 
     def within(self, storage: Storage) -> Storage:
         """Scratch that holds one tile: positions along tiled dims count from the tile's origin."""

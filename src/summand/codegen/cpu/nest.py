@@ -18,6 +18,7 @@ fewer points (and lanes masked).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from summand.codegen.cpu.places import UNBOUNDED
@@ -27,9 +28,12 @@ from summand.codegen.cpu.text import Function, Int, Value
 from summand.codegen.cpu.values import Key
 from summand.errors import InternalError
 from summand.ir.index import Form
+from summand.ir.prims import PRIMS
 from summand.loops.code import refs
-from summand.loops.nodes import Bound, Carry, Const, Fold, Guard, Ref
+from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Ref
 
+LONG = 8.0  # operations that one of several chains does before the next one's turn comes
+MOST_BESIDE = 16  # values that wait in registers for the other chains
 MOST_HOISTED = 12  # values kept in registers across a loop that reduces nothing
 
 
@@ -287,6 +291,8 @@ class NestWriter(Sinks):
         self.open.append(dim)
         if index != 0:
             self.advance(accesses, dim, index)
+        if states:
+            self._side_by_side(dim, states)
         self.scope(group)
         self.advance_carries(dim, states)
         self.open.pop()
@@ -298,6 +304,32 @@ class NestWriter(Sinks):
         self.acc = {k: self.acc.get(k, v) for k, v in accs.items()}
         self.state = {k: self.state.get(k, v) for k, v in carried.items()}
         self.leave(mark)
+
+    def _side_by_side(self, dim: str, states: Sequence[Key]) -> None:
+        """Evaluate the long operations of states that do not wait for one another in turn: written
+        one chain behind the other, they would be further apart than a core looks ahead."""
+        plan = self.plan
+        carries = {k[0]: plan.code[k[0]] for k in states if isinstance(k[0], int)}
+        below = plan.plain_below([c.next for c in carries.values() if isinstance(c, Carry)])
+        closed = plan.looped.difference(self.open)
+        if self.size[dim] > 1 or any(plan.deps[r] & closed or plan.unsteady[r] for r in below):
+            return
+        level: dict[Ref, int] = {}
+        long: list[Ref] = []
+        for r in below:
+            instr = plan.code[r]
+            if isinstance(instr, Apply):
+                level[r] = max((level.get(a, 0) for a in instr.args), default=0)
+                if PRIMS[instr.fn].flops >= LONG:
+                    level[r] += 1
+                    long.append(r)
+        widest = max(Counter(level[r] for r in long).values(), default=1)
+        points = self.block()
+        together = max(1, MOST_BESIDE // widest)
+        for first in range(0, len(points), together):
+            for r in sorted(long, key=lambda r: (level[r], r)):
+                for p in points[first : first + together]:
+                    self.deep_value(r, {**p, dim: 0})
 
     def _accesses(self, group: Sequence[Sink]) -> list[Access]:
         found: list[Access] = []

@@ -148,7 +148,7 @@ def _items(
             for units in nests
         )
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
-        several = len(stages) > 1 or any(s.body for s in stages)
+        several = len(stages) > 1 or any(s.body or len(s.over) > 1 for s in stages)
         shared = tuple(sorted(group.shared)) if several else ()
         blocks = tuple(dict.fromkeys(u.block for u in group.units if u.block is not None))
         if blocks:
