@@ -3,6 +3,7 @@
     Module(kernels, steps, places) + objects   ->   Artifact(objects, code words, slots, ports)
 
     Repeat(test, flag, body)   ->   L: test; unless flag -> E; body; back -> L; E:
+    Rounds(count, body)        ->   L: body; turn count -> L
     Branch(flag, then, other)  ->   unless flag -> L; then; jump -> E; L: other; E:
 
 Every place of the module gets a slot, which holds its address while the program runs. Kernels that
@@ -26,10 +27,11 @@ from summand.loops.nodes import (
     Module,
     Place,
     Repeat,
+    Rounds,
     Step,
 )
 from summand.runtime.artifact import Artifact, Host, Port, RangeCheck, Region
-from summand.runtime.pool_code import BACK, COPY, END, HOST, JUMP, LAUNCH, UNLESS
+from summand.runtime.pool_code import BACK, COPY, END, HOST, JUMP, LAUNCH, TURN, UNLESS
 
 
 def assemble(module: Module, objects: Sequence[bytes], scratch: int) -> Artifact:
@@ -72,6 +74,8 @@ def launched(steps: Sequence[Step]) -> Iterator[Launch]:
                 yield from launched((*step.then, *step.other))
             case Repeat():
                 yield from launched((*step.test, *step.body))
+            case Rounds():
+                yield from step.body
             case Copy() | Foreign():
                 pass
             case _:
@@ -106,6 +110,8 @@ class _Words:
                     self.branch(step)
                 case Repeat():
                     self.repeat(step)
+                case Rounds():
+                    self.rounds(step)
                 case Copy():
                     place = self.module.places[self.slots[step.source]]
                     size = place.size * place.dtype.bytes
@@ -118,8 +124,8 @@ class _Words:
                 case _:
                     assert_never(step)
 
-    def launch(self, step: Launch) -> None:
-        count = tasks(self.module.kernels[step.kernel])
+    def launch(self, step: Launch, rounds: int = 1) -> None:
+        count = tasks(self.module.kernels[step.kernel]) // rounds
         number = len(self.launches)
         self.launches.append(step.kernel)
         if not count:
@@ -149,6 +155,12 @@ class _Words:
         self.steps(step.body)
         self.code += [BACK, top]
         self.code[to_end] = len(self.code)
+
+    def rounds(self, step: Rounds) -> None:
+        top = len(self.code)
+        for launch in step.body:
+            self.launch(launch, step.count)
+        self.code += [TURN, step.count, top]
 
     def _hole(self, *words: int) -> int:
         """Write words and a target that is filled in later; where the target stands."""

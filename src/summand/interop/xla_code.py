@@ -378,6 +378,7 @@ go:
 {_call_field("stride", "%stride", "i64")}
 {_call_field("ticks", "null", "ptr")}
 {_call_field("budget", str(1 << 62), "i64")}
+{_call_field("round", "0", "i64")}
   %ended = call i64 %run(ptr %pool, ptr %call)
   %error = call ptr @check(ptr %frame, ptr %own, ptr %checks, i64 %check_count)
   call void @give(ptr %idle, ptr %space)

@@ -27,6 +27,7 @@ from summand.loops.nodes import (
     Nest,
     Place,
     Repeat,
+    Rounds,
     Step,
     Stmt,
     When,
@@ -36,11 +37,14 @@ from summand.loops.storage import garbage
 Buffers = dict[str, np.ndarray]
 
 
-def run_kernel(kernel: Kernel, buffers: Mapping[str, np.ndarray]) -> None:
-    """Run all tasks of a kernel in place on its global buffers (1-D, by parameter name)."""
+def run_kernel(kernel: Kernel, buffers: Mapping[str, np.ndarray], turn: int | None = None) -> None:
+    """Run all tasks of a kernel in place on its global buffers (1-D, by parameter name); `turn`:
+    only those at one position of the grid's outermost dim."""
     memory = Memory(kernel, buffers)
     sizes = [n for _, n in kernel.grid]
     for task, at in enumerate(np.ndindex(*sizes)):
+        if turn is not None and at[0] != turn:
+            continue
         memory.start_task(task)
         env = {d: p for (d, _), p in zip(kernel.grid, at, strict=True)}
         _run_body(kernel.body, env, memory)
@@ -117,10 +121,11 @@ def _run_steps(steps: Sequence[Step], module: Module, buffers: Buffers) -> None:
     for step in steps:
         match step:
             case Launch():
-                kernel = module.kernels[step.kernel]
-                names = [b.name for b in kernel.params]
-                bound = {n: buffers[g] for n, g in zip(names, step.buffers, strict=True)}
-                run_kernel(kernel, bound)
+                _launch(step, module, buffers)
+            case Rounds():
+                for turn in range(step.count):
+                    for launch in step.body:
+                        _launch(launch, module, buffers, turn)
             case Branch():
                 taken = step.then if buffers[step.flag][0] else step.other
                 _run_steps(taken, module, buffers)
@@ -135,3 +140,10 @@ def _run_steps(steps: Sequence[Step], module: Module, buffers: Buffers) -> None:
                 raise InternalError(f"interp: {step.name} is no part of the loop IR")
             case _:
                 assert_never(step)
+
+
+def _launch(step: Launch, module: Module, buffers: Buffers, turn: int | None = None) -> None:
+    kernel = module.kernels[step.kernel]
+    names = [b.name for b in kernel.params]
+    bound = {n: buffers[g] for n, g in zip(names, step.buffers, strict=True)}
+    run_kernel(kernel, bound, turn)

@@ -326,6 +326,15 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Rounds:
+    """Run `body` so many times. The outermost dim of its kernels' grids has that extent: a launch
+    runs the tasks of one position of it, those of the round."""
+
+    count: int
+    body: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """Copy a whole buffer (loop-carried states of `Repeat`, results that are parameters)."""
 
@@ -342,7 +351,7 @@ class Foreign:
     outs: tuple[tuple[str, Layout], ...]
 
 
-Step = Launch | Branch | Repeat | Copy | Foreign
+Step = Launch | Branch | Repeat | Rounds | Copy | Foreign
 
 
 @dataclass(frozen=True, slots=True)

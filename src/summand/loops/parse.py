@@ -48,6 +48,7 @@ from summand.loops.nodes import (
     Position,
     Ref,
     Repeat,
+    Rounds,
     Scalar,
     Schedule,
     Step,
@@ -344,9 +345,13 @@ def _steps(lines: Sequence[_Line]) -> tuple[Step, ...]:
                 flag = line.match(r"if (\S+)").group(1)
                 steps.append(Branch(flag, _steps(line.inner), _steps(other.inner)))
             case "repeat":
-                body = rest.pop(0)
-                flag = body.match(r"while (\S+)").group(1)
-                steps.append(Repeat(_steps(line.inner), flag, _steps(body.inner)))
+                loop = rest.pop(0)
+                flag = loop.match(r"while (\S+)").group(1)
+                steps.append(Repeat(_steps(line.inner), flag, _steps(loop.inner)))
+            case "rounds":
+                count = int(line.match(r"rounds (\d+)").group(1))
+                body = tuple(s for s in _steps(line.inner) if isinstance(s, Launch))
+                steps.append(Rounds(count, body))
             case _:
                 steps.append(_foreign(line))
     return tuple(steps)

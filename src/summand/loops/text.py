@@ -48,6 +48,7 @@ from summand.loops.nodes import (
     Position,
     Ref,
     Repeat,
+    Rounds,
     Schedule,
     Step,
     Stmt,
@@ -268,6 +269,9 @@ def _steps(steps: Sequence[Step]) -> Iterator[str]:
                 yield "repeat"
                 yield from _indent(_steps(step.test))
                 yield f"while {step.flag}"
+                yield from _indent(_steps(step.body))
+            case Rounds():
+                yield f"rounds {step.count}"
                 yield from _indent(_steps(step.body))
             case Foreign():
                 ends = (

@@ -18,6 +18,7 @@ from summand.loops.nodes import (
     Nest,
     Place,
     Repeat,
+    Rounds,
     Step,
     Stmt,
 )
@@ -86,12 +87,24 @@ def _steps(steps: Sequence[Step], module: Module, places: dict[str, Place]) -> N
             case Repeat():
                 _flag(step.flag, module, places)
                 _steps((*step.test, *step.body), module, places)
+            case Rounds():
+                _rounds(step, module)
+                _steps(step.body, module, places)
             case Foreign():
                 for name, layout in (*step.args, *step.outs):
                     if _known(name, module, places).size != _count(layout):
                         _fail(module, f"{name} has another size than its layout")
             case _:
                 assert_never(step)
+
+
+def _rounds(step: Rounds, module: Module) -> None:
+    for launch in step.body:
+        if not 0 <= launch.kernel < len(module.kernels):
+            _fail(module, f"there is no kernel {launch.kernel}")
+        kernel = module.kernels[launch.kernel]
+        if not kernel.grid or kernel.grid[0][1] != step.count:
+            _fail(module, f"{kernel.name} has no dim of {step.count} rounds")
 
 
 def _known(name: str, module: Module, places: dict[str, Place]) -> Place:

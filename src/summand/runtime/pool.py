@@ -101,6 +101,7 @@ class Pool:
         words = call.words
         words[pool_code.PC] = 0
         words[pool_code.BUDGET] = budget = 1
+        words[pool_code.ROUND] = 0
         run = self._code.run
         began = 0.0
         while (at := run(self.address, call.address)) != FINISHED:

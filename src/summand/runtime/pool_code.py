@@ -6,10 +6,14 @@
         unless 4 -> 17                                jump where the bool in buffer 4 is false
         copy 2 -> 3, 4096 bytes
         back -> 0                                     jump, or return to Python for a moment
+        turn 40 -> 0                                  39 times back, then on
         host 0                                        Python runs a function, then goes on
         end
 
 There is one control block, of words that different threads write on cache lines of their own.
+
+A launch's tasks are numbered from 0; in the round r of a loop that ends with `turn`, from r times
+their number. `round` counts, and is 0 outside of such loops.
 
 A launch publishes its job, then sets `remaining` to the number of tasks. Whoever takes `remaining`
 from r > 0 to r - 1 owns task `total - r`, and reads the job only then: it cannot change before that
@@ -40,6 +44,7 @@ POOL: Final = {
     "total": 3 * LINE + 2,
     "scratch": 3 * LINE + 3,
     "stride": 3 * LINE + 4,
+    "first": 3 * LINE + 5,
     "busy": 4 * LINE,
     "stop": 5 * LINE,
     "workers": 5 * LINE + 1,
@@ -60,15 +65,16 @@ CALL: Final = {
     "stride": 5,
     "ticks": 6,
     "budget": 7,
+    "round": 8,
 }
 CALL_WORDS: Final = len(CALL)
-PC, SCRATCH, BUDGET = CALL["pc"], CALL["scratch"], CALL["budget"]
+PC, SCRATCH, BUDGET, ROUND = CALL["pc"], CALL["scratch"], CALL["budget"], CALL["round"]
 
 PATIENCE: Final = 4  # how much longer a worker spins while others finish the launch
 
-END, LAUNCH, COPY, JUMP, UNLESS, BACK, HOST = range(7)
+END, LAUNCH, COPY, JUMP, UNLESS, BACK, HOST, TURN = range(8)
 LAUNCH_WORDS: Final = 6  # launch, function, tasks, place of the arguments, tick, count; then slots
-WORDS: Final = {COPY: 4, JUMP: 2, UNLESS: 3, BACK: 2, HOST: 2}
+WORDS: Final = {COPY: 4, JUMP: 2, UNLESS: 3, BACK: 2, HOST: 2, TURN: 3}
 
 FUTEX_CALL: Final = {"x86_64": 202, "aarch64": 98}  # the system call's number, on Linux
 # What tells the core that it spins: the intrinsic's declaration and its call. Elsewhere a counter
@@ -97,7 +103,7 @@ def _call(names: str) -> str:
 _DRAIN = f"""
 define internal void @drain(ptr %pool, i64 %participant) {{
 entry:
-{_pool("remaining done function arguments total scratch stride")}
+{_pool("remaining done function arguments total scratch stride first")}
   br label %claim
 claim:
   %left = atomicrmw sub ptr %remaining, i64 1 acq_rel
@@ -109,7 +115,9 @@ work:
   %n = load i64, ptr %total
   %base = load ptr, ptr %scratch
   %step = load i64, ptr %stride
-  %task = sub i64 %n, %left
+  %lowest = load i64, ptr %first
+  %number = sub i64 %n, %left
+  %task = add i64 %lowest, %number
   %offset = mul i64 %participant, %step
   %own = getelementptr i8, ptr %base, i64 %offset
   call void %f(ptr %a, i64 %task, ptr %own)
@@ -217,23 +225,26 @@ out:
 """
 
 _SHARE = f"""
-define internal void @alone(ptr %f, ptr %a, i64 %n, ptr %own) {{
+define internal void @alone(ptr %f, ptr %a, i64 %n, i64 %from, ptr %own) {{
 entry:
   %any = icmp sgt i64 %n, 0
+  %end = add i64 %from, %n
   br i1 %any, label %top, label %out
 top:
-  %task = phi i64 [ 0, %entry ], [ %next, %top ]
+  %task = phi i64 [ %from, %entry ], [ %next, %top ]
   call void %f(ptr %a, i64 %task, ptr %own)
   %next = add i64 %task, 1
-  %more = icmp slt i64 %next, %n
+  %more = icmp slt i64 %next, %end
   br i1 %more, label %top, label %out
 out:
   ret void
 }}
 
-define internal void @share(ptr %pool, ptr %f, ptr %a, i64 %n, ptr %base, i64 %step) {{
+define internal void @share(
+    ptr %pool, ptr %f, ptr %a, i64 %n, i64 %from, ptr %base, i64 %step) {{
 entry:
-{_pool("seq remaining done function arguments total scratch stride busy workers sleepers yield")}
+{_pool("seq remaining done function arguments total scratch stride first")}
+{_pool("busy workers sleepers yield")}
   %w = load i64, ptr %workers
   %none = icmp eq i64 %w, 0
   %few = icmp sle i64 %n, 1
@@ -244,7 +255,7 @@ try:
   %free = extractvalue {{ i64, i1 }} %grab, 1
   br i1 %free, label %publish, label %serial
 serial:
-  call void @alone(ptr %f, ptr %a, i64 %n, ptr %base)
+  call void @alone(ptr %f, ptr %a, i64 %n, i64 %from, ptr %base)
   ret void
 publish:
   store ptr %f, ptr %function
@@ -252,6 +263,7 @@ publish:
   store i64 %n, ptr %total
   store ptr %base, ptr %scratch
   store i64 %step, ptr %stride
+  store i64 %from, ptr %first
   store atomic i64 0, ptr %done monotonic, align 8
   store atomic i64 %n, ptr %remaining seq_cst, align 8
   %before = atomicrmw add ptr %seq, i64 1 seq_cst
@@ -303,7 +315,7 @@ define i64 @clock() {{
 
 define i64 @run(ptr %pool, ptr %call) {{
 entry:
-{_call("code pc slots args scratch stride ticks budget")}
+{_call("code pc slots args scratch stride ticks budget round")}
   %program = load ptr, ptr %code
   %start = load i64, ptr %pc
   %table = load ptr, ptr %slots
@@ -316,9 +328,11 @@ entry:
   br label %fetch
 fetch:
   %at = phi i64 [ %start, %entry ], [ %after_launch, %launched ], [ %after_copy, %copy ],
-    [ %target, %jump ], [ %chosen, %unless ], [ %again, %back_on ]
+    [ %target, %jump ], [ %chosen, %unless ], [ %again, %back_on ],
+    [ %beyond, %turned ]
   %left = phi i64 [ %turns, %entry ], [ %left, %launched ], [ %left, %copy ],
-    [ %left, %jump ], [ %left, %unless ], [ %rest, %back_on ]
+    [ %left, %jump ], [ %left, %unless ], [ %rest, %back_on ],
+    [ %left, %turned ]
   %word = getelementptr i64, ptr %program, i64 %at
   %w1 = getelementptr i64, ptr %word, i64 1
   %w2 = getelementptr i64, ptr %word, i64 2
@@ -334,12 +348,15 @@ fetch:
     i64 {UNLESS}, label %unless
     i64 {BACK}, label %back
     i64 {HOST}, label %host
+    i64 {TURN}, label %turn
   ]
 end:
   ret i64 -1
 launch:
   %f = load ptr, ptr %w1
   %n = load i64, ptr %w2
+  %rounds_ended = load i64, ptr %round
+  %from_task = mul i64 %rounds_ended, %n
   %place = load i64, ptr %w3
   %tick = load i64, ptr %w4
   %count = load i64, ptr %w5
@@ -362,11 +379,13 @@ bind:
 bound:
   br i1 %timed, label %measured, label %plain
 plain:
-  call void @share(ptr %pool, ptr %f, ptr %a, i64 %n, ptr %base, i64 %step)
+  call void @share(
+    ptr %pool, ptr %f, ptr %a, i64 %n, i64 %from_task, ptr %base, i64 %step)
   br label %launched
 measured:
   %t0 = call i64 @CLOCK()
-  call void @share(ptr %pool, ptr %f, ptr %a, i64 %n, ptr %base, i64 %step)
+  call void @share(
+    ptr %pool, ptr %f, ptr %a, i64 %n, i64 %from_task, ptr %base, i64 %step)
   %t1 = call i64 @CLOCK()
   %took = sub i64 %t1, %t0
   %pair = mul i64 %tick, 2
@@ -405,8 +424,24 @@ unless:
   %straight = add i64 %at, 3
   %chosen = select i1 %holds, i64 %straight, i64 %away
   br label %fetch
+turn:
+  %rounds = load i64, ptr %w1
+  %ended = load i64, ptr %round
+  %number = add i64 %ended, 1
+  %last = icmp sge i64 %number, %rounds
+  br i1 %last, label %turned, label %once_more
+turned:
+  store i64 0, ptr %round
+  %beyond = add i64 %at, 3
+  br label %fetch
+once_more:
+  store i64 %number, ptr %round
+  br label %going_back
 back:
-  %again = load i64, ptr %w1
+  br label %going_back
+going_back:
+  %where = phi ptr [ %w1, %back ], [ %w2, %once_more ]
+  %again = load i64, ptr %where
   %rest = sub i64 %left, 1
   %spent = icmp sle i64 %rest, 0
   br i1 %spent, label %breathe, label %back_on

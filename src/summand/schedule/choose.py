@@ -86,8 +86,12 @@ class Scheduled:
     temporaries: tuple[Buffer, ...] = ()
 
 
-def schedule_kernel(kernel: Kernel, target: Target) -> Scheduled:
-    """Choose grid, packing and the schedule of every nest."""
+def schedule_kernel(kernel: Kernel, target: Target, in_rounds: bool = False) -> Scheduled:
+    """Choose grid, packing and the schedule of every nest. `in_rounds`: the grid has one dim, and
+    each position of it is a launch, which is spread over tasks."""
+    chain = chain_of(kernel)
+    if in_rounds and chain is not None and not chain.levels and is_plain(chain.nest):
+        return _whole(chain, target, packing=False)
     if kernel.grid:
         return Scheduled((_each_nest(kernel, target),))
     parts = separate(kernel)
@@ -156,15 +160,18 @@ def _scheduled_piece(nest: Nest, buffers: Mapping[str, Buffer], target: Target, 
 # ---- kernels of one nest
 
 
-def _whole(chain: Chain, target: Target, part: frozenset[str] = frozenset()) -> Scheduled:
-    """Choose everything for a kernel that is one nest. `part`: its reduction is split already."""
+def _whole(
+    chain: Chain, target: Target, part: frozenset[str] = frozenset(), packing: bool = True
+) -> Scheduled:
+    """Choose everything for a kernel that is one nest. `part`: its reduction is split already.
+    Without `packing` it stays one kernel."""
     bits = {b.name: b.dtype.bits for b in chain.kernel.params}
     if chain.nest.ordered:
         chain = _batches_in_tasks(chain)
     nest = simplified(chain.nest)
-    limits = Limits(part, may_pack=True, floor=memory_floor(analyse(nest, bits), target))
+    limits = Limits(part, may_pack=packing, floor=memory_floor(analyse(nest, bits), target))
     facts, choice = best_form(nest, bits, limits, target)
-    parts = None if part else _in_parts(chain.kernel, facts, choice, target)
+    parts = None if part or not packing else _in_parts(chain.kernel, facts, choice, target)
     if parts is not None:
         return parts
     chain = chain.with_nest(facts.nest)

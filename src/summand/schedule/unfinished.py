@@ -22,6 +22,7 @@ from summand.loops.nodes import (
     Module,
     Place,
     Repeat,
+    Rounds,
     Step,
 )
 from summand.options import Options, Target
@@ -67,12 +68,17 @@ class Unfinished:
         self.kinds[name] = ("constant", 0)
         return name
 
-    def launch(self, kernel: Kernel, buffers: tuple[str, ...]) -> list[Step]:
-        """Launches of a kernel as it is scheduled; equal kernels are emitted once."""
+    def launch(
+        self, kernel: Kernel, buffers: tuple[str, ...], in_rounds: bool = False
+    ) -> list[Step]:
+        """Launches of a kernel as it is scheduled; equal kernels are emitted once. `in_rounds`: of
+        one that is launched for each position of its grid's dim."""
         key = replace(kernel, name="", note="")
         found = self._seen.get(key)
         if found is None:
-            scheduled = schedule_kernel(key, self.target) if self.scheduled else Scheduled((key,))
+            scheduled = Scheduled((key,))
+            if self.scheduled:
+                scheduled = schedule_kernel(key, self.target, in_rounds)
             numbers = tuple(self._emit(k, kernel) for k in scheduled.kernels)
             found = (numbers, scheduled)
             self._seen[key] = found
@@ -143,5 +149,7 @@ def _used(step: Step) -> list[str]:
             return [step.flag, *inner]
         case Repeat():
             return [step.flag, *(n for s in (*step.test, *step.body) for n in _used(s))]
+        case Rounds():
+            return [n for s in step.body for n in _used(s)]
         case _:
             assert_never(step)

@@ -29,13 +29,15 @@ from summand.ir.nodes import (
     While,
     operands,
 )
-from summand.loops.nodes import Branch, Copy, Foreign, Layout, Repeat, Step
+from summand.loops.nodes import Branch, Copy, Foreign, Launch, Layout, Repeat, Rounds, Step
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.layout import Bodies, choose_orders
 from summand.rewrite.plan.nodes import Cluster, Control, Graph, Plan
 from summand.rewrite.plan.tiling import choose_tiles
 from summand.schedule.coordinates import Storage
 from summand.schedule.lower_cluster import lower_cluster, transposing_kernel
+from summand.schedule.lower_rounds import is_in_rounds, lower_rounds
+from summand.schedule.lower_sums import Launched
 from summand.schedule.unfinished import Unfinished
 
 Order = tuple[str, ...]
@@ -159,6 +161,8 @@ class Unit:
         return self.module.add("arena", name, var, 0, eqn.loc if eqn else None)
 
     def _cluster(self, graph: Graph, cluster: Cluster) -> list[Step]:
+        if is_in_rounds(graph, cluster):
+            return self._rounds(graph, cluster)
         tiles = choose_tiles(graph, cluster, self.orders, self.module.target)
         launched = lower_cluster(
             graph,
@@ -174,6 +178,22 @@ class Unit:
         for kernel, buffers in launched:
             steps += self.module.launch(replace(kernel, note=note), buffers)
         return steps
+
+    def _rounds(self, graph: Graph, cluster: Cluster) -> list[Step]:
+        """A recurrence as launches for each step, between those before and behind it."""
+        (stage,) = cluster.stages
+        module = self.module
+        parts = lower_rounds(graph, stage, self.storage, module.memory, module.temporary)
+        note = _note(graph, cluster)
+
+        def launch(found: Launched, inside: bool = False) -> list[Step]:
+            kernel, buffers = found
+            return module.launch(replace(kernel, note=note), buffers, inside)
+
+        body = (s for found in parts.rounds for s in launch(found, True))
+        rounds = Rounds(parts.count, tuple(s for s in body if isinstance(s, Launch)))
+        first = [s for found in parts.first for s in launch(found)]
+        return [*first, rounds, *(s for found in parts.last for s in launch(found))]
 
     # ---- control flow
 

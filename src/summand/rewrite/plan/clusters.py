@@ -16,7 +16,7 @@ from functools import lru_cache
 from summand.ir.nodes import Interleave, Map, Recur, Reduce, Reindex, Var
 from summand.options import Target
 from summand.rewrite.plan.costs import move_cycles, slot_cycles
-from summand.rewrite.plan.nodes import Access, Sum, is_control
+from summand.rewrite.plan.nodes import Access, Sum, is_control, is_launched
 from summand.rewrite.plan.stages import local_values
 from summand.rewrite.plan.units import Unit, product
 
@@ -54,7 +54,9 @@ class Group:
         for access in unit.reads:
             reads[access.var] = (*reads.get(access.var, ()), access)
         parts = isinstance(unit.eqn.op, Interleave) and bool(unit.folds)
-        fixed = is_control(unit.eqn) or parts  # parts are products with nests of their own
+        fixed = (
+            is_control(unit.eqn) or is_launched(unit.eqn) or parts
+        )  # parts are products with nests of their own
         made = set(unit.roots)
         return Group([unit], unit.tileable, fixed, unit.slots, unit.carries, made, set(), reads)
 

@@ -26,6 +26,7 @@ from summand.ir.nodes import (
     with_operands,
 )
 from summand.rewrite.plan.costs import inputs
+from summand.rewrite.recur.carried import in_rounds
 from summand.rewrite.recur.partial_folds import Block
 
 
@@ -254,6 +255,11 @@ def _collect_body(
         else:
             definitions[param] = Inner(eqn, "position", k - reads - captured)
     _collect(op.body, definitions, readers)
+
+
+def is_launched(eqn: Eqn) -> bool:
+    """A recurrence each step of which is launched by itself."""
+    return isinstance(eqn.op, Recur) and in_rounds(eqn.op)
 
 
 def is_control(eqn: Eqn) -> bool:

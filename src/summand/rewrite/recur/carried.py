@@ -2,11 +2,19 @@
 
 h[t] from h[t-1]                              one nest over t, in order
 D[i, j] from D[i-1, j-1], D[i-1, j], D[i, j-1]   a loop over i around one nest over j, in order
+
+Others are a loop around the nests of a step, within a task; or, where tasks share out the dims of
+a large step and not the recurrence, a launch for each nest of a step.
 """
 
 from __future__ import annotations
 
+import math
+
 from summand.ir.nodes import Constant, Eqn, Iota, Map, Recur, Reduce, Reindex, Table, Var, operands
+
+TASKS = 8  # of a recurrence that runs within tasks, at least, if its steps are large
+POINTS = 1 << 15  # of a step that is worth a launch, which costs as much as some thousands of them
 
 
 def in_registers(op: Recur) -> bool:
@@ -45,6 +53,16 @@ def _is_pointwise(op: Recur) -> bool:
     return all(_pointwise(e, names) for e in op.body.eqns) and all(
         p.type.names <= names for p in op.body.params
     )
+
+
+def in_rounds(op: Recur) -> bool:
+    """Whether each step of a recurrence is launched by itself: it is large, and what it reads of
+    the step before lies anywhere, so that no task could run several steps."""
+    if len(op.over) != 1 or carries(op) or op.sizes[0] < 2:
+        return False
+    apart = math.prod(n for _, n in separable(op))
+    points = max((r.type.count for r in op.body.results), default=0)
+    return apart < TASKS and points >= POINTS
 
 
 def in_turns(op: Recur) -> frozenset[int]:
