@@ -179,3 +179,15 @@ def test_short_rows_that_lie_pages_apart_are_asked_for_early():
     kernel = cases.contraction("conv", dims, out, image, weights, "cab")
     nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
     assert nest.schedule.prefetch == (("a", 5000),)
+
+
+def test_columns_of_what_the_first_cache_does_not_hold_are_read_several_side_by_side():
+    """Σ_i of rows of 1 KB: a tile of one vector would fetch lines whose neighbours wait."""
+
+    def together(columns):
+        kernel = cases.reduction({"i": 144, "j": columns}, f"{columns}*i + j", "j", "i")
+        (nest,) = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[0].body)
+        return math.prod(p.count for p in nest.schedule.tile if p.dim == "j")
+
+    assert together(256) >= 4
+    assert together(16) == 1

@@ -24,7 +24,9 @@ from summand.schedule.accesses import Access, Facts
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
-FETCH = 1.8  # cycles to fetch a line from the second cache
+FETCH = 1.8  # cycles to fetch a line from the second cache, with its neighbours
+ALONE = 1.8  # more for a line whose neighbours are fetched in other steps,
+TOGETHER = 4  # unless it is one of so many
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
@@ -177,6 +179,7 @@ class Group:
     slots: float = 0.0  # each reduction step
     loads: float = 0.0
     vectors: float = 0.0  # registers of vectors loaded in each step
+    streams: float = 0.0  # those of them that no other tile reads, of more than the first cache
     selected: float = 0.0  # registers of single elements that are
     sums: float = 0.0  # accumulators and carried states
     hoisted: float = 0.0  # registers of vectors that stay for the whole tile
@@ -248,6 +251,7 @@ class Score(NamedTuple):
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
     slots = loads = sums = vectors = selected = hoisted = epilogue = step_lines = lines = 0.0
+    streams = 0.0
     for dims, group in model.groups:
         n = 1
         for d in dims:
@@ -256,6 +260,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         loads += n * group.loads
         sums += n * group.sums
         vectors += n * group.vectors
+        streams += n * group.streams
         selected += n * group.selected
         hoisted += n * group.hoisted
         epilogue += n * group.epilogue
@@ -277,7 +282,9 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     registers = sums * copies + vectors + selected + hoisted + model.working
     waiting = chain / copies if model.steps > 1 else 0.0
     walked = model.steps * vectors * target.vector_bytes
-    fetched = vectors * FETCH if walked > target.l1 else 0.0
+    fetched = (vectors if walked > target.l1 else streams) * FETCH
+    if 0 < streams < TOGETHER:
+        fetched += ALONE * (TOGETHER - streams) / (TOGETHER - 1)
     step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting, fetched)
     spill = max(0.0, registers - target.registers) * 2.0
     start = ENTRY if model.latency else ROUND
@@ -484,12 +491,20 @@ class _Counter:
             group.slots += shuffled * repeat
             if kind != "splat":
                 group.vectors += repeat * self.wide(access.bits)
+                if self._streams(access):
+                    group.streams += repeat * self.wide(access.bits)
             elif masked:  # addresses that are selected are all read at once
                 group.selected += repeat
         else:
             group.epilogue += cycles * repeat
             if self._read_in_loop(access.ref) and kind != "splat":
                 group.hoisted += repeat * self.wide(access.bits)
+
+    def _streams(self, access: Access) -> bool:
+        """Whether an array too large for the first cache is read, each element once."""
+        kept = (d for d in self.facts.kept if self.facts.extents[d] > 1)
+        elements = math.prod(self.facts.extents[d] for d in access.dims)
+        return all(d in access.dims for d in kept) and elements * access.bits > 8 * self.target.l1
 
     def _window(self, access: Access) -> Window | None:
         """How a load's places overlap along a tiled dim and another, or the whole reduction."""
