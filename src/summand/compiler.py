@@ -51,6 +51,7 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.expand import expand
 from summand.rewrite.inline import inline
 from summand.rewrite.merge_equal import merge_equal
+from summand.rewrite.online import online
 from summand.rewrite.places.deinterleave import deinterleave
 from summand.rewrite.places.grouped import grouped
 from summand.rewrite.places.placed import placed
@@ -236,6 +237,7 @@ def plan(request: Request, program: Program, log: Log) -> Plan:
     began = time.perf_counter()
     params = param_orders(request.program, request.param_order)
     program = placed(gather_rows(grouped(program), params, request.result_order))
+    program = online(program, request.target, dict(zip(program.params, params, strict=True)))
     orders = dict(zip(program.params, params, strict=True))
     fused = fuse(program, request.target, request.options, orders)
     log.stage("fused", began, _never, lambda: plan_text(fused))

@@ -141,8 +141,9 @@ def _ahead(kernel: Kernel, nest: Nest, moves: Mapping[str, int], target: Target)
     """Operands that the nest reads once through, and their elements from one tile to the next."""
     if nest.schedule is None or not nest.schedule.loops:
         return {}
-    bits = {b.name: b.dtype.bits for b in kernel.params}
-    facts = analyse(nest, bits)
+    made = {s.buffer for n in nests_of(kernel.body) for s in n.stores}
+    bits = {b.name: b.dtype.bits for b in kernel.params if b.name not in made}
+    facts = analyse(nest, {b.name: b.dtype.bits for b in kernel.params})
     out: dict[str, int] = {}
     total = 0
     for load in facts.loads:

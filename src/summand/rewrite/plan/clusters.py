@@ -243,23 +243,30 @@ class _Joining:
 
     def _walks_strips(self, one: Group, two: Group, shared: Dims) -> bool:
         """Whether tiles would walk an array that one of the groups reads in narrow strips."""
-        large = self.large & (one.reads.keys() | two.reads.keys())
-        return any(self._in_strips(v, shared) for v in large)
+        extents = {d: n for u in (*one.units, *two.units) for d, n in u.space}
+        return any(
+            self._in_strips(access, shared, extents)
+            for group in (one, two)
+            for var in self.large & group.reads.keys()
+            for access in group.reads[var]
+        )
 
-    def _in_strips(self, var: Var, shared: Dims) -> bool:
+    def _in_strips(self, access: Access, shared: Dims, extents: Mapping[str, int]) -> bool:
         """Whether tiles that stay in cache would be narrow strips of a large array's rows."""
+        var = access.var
         least = STRIP if var.type.nbytes > self.target.l3 else LINE
-        points = self.target.l2 // max(_piece(var, shared), 1)  # of the shared dims, in a tile
+        spans = {d: _span(access, d, shared, extents) for d in var.type.names}
         run = var.type.dtype.bytes
+        points = self.target.l2 // max(product(held for held, _ in spans.values()) * run, 1)
         for dim in reversed(self._order_of(var)):
-            size = var.type.sizes[dim]
-            if (dim, size) in shared:
-                run *= max(1, min(size, points))
-                if size > points:
+            held, steps = spans[dim]
+            if steps > 1:
+                run *= held * max(1, min(steps, points))
+                if steps > points:
                     return run < least
-                points //= size
+                points //= steps
             else:
-                run *= size
+                run *= var.type.sizes[dim]
         return False
 
     def _order_of(self, var: Var) -> tuple[str, ...]:
@@ -399,6 +406,17 @@ def _along(one: Group, two: Group, var: Var, shared: Dims) -> bool:
     """Whether both read a value at the same place along the shared dims."""
     accesses: Iterable[Access] = (*one.reads.get(var, ()), *two.reads.get(var, ()))
     return bool(shared) and all(a.is_identity(d) for a in accesses for d, _ in shared)
+
+
+def _span(access: Access, dim: str, shared: Dims, extents: Mapping[str, int]) -> tuple[int, int]:
+    """How many positions of a dim are read at one point of the shared dims; and at how many places
+    along it those are."""
+    form, size = dict(access.at)[dim], access.var.type.sizes[dim]
+    names = {d for d, _ in shared}
+    if form is None or not form.dims & names:
+        return size, 1
+    inner = (abs(form.coefficient(d)) * (extents.get(d, 1) - 1) for d in form.dims - names)
+    return min(size, 1 + sum(inner)), product(n for d, n in shared if d in form.dims)
 
 
 @lru_cache(maxsize=65536)

@@ -25,6 +25,7 @@ from summand.rewrite.plan.costs import inputs, move_cycles, slot_cycles
 from summand.rewrite.plan.nodes import Graph, Sum
 from summand.rewrite.plan.units import Unit, product, unit_of
 
+BOUND = 0.06  # of moving what is read: the price of tiles that have an order and divide their dims
 ROWS = 32  # positions of the folded dims that one tile is taken to hold
 
 
@@ -91,7 +92,9 @@ class _Search:
             wanted.update(found)
         if not wanted or scratch > self.target.l2 * 3 // 4:
             return
-        if saved <= sum(self._loss(r, group) for r in wanted.values()):
+        read = sum(v.type.nbytes for v in group.reads if v not in group.made)
+        bound = move_cycles(read, self.target) * BOUND
+        if saved <= bound + sum(self._loss(r, group) for r in wanted.values()):
             return
         for reader in wanted.values():
             self.folds.update((u.roots[0], s.fold) for u, s in reader.sums)

@@ -20,6 +20,7 @@ from summand.rewrite.plan.units import product
 
 Order = tuple[str, ...]
 LINE = 64  # contiguous elements to take along a shared dim (256 bytes of f32)
+LONG = 4096  # the same of an array that no cache holds, as long as the tile is a small part of one
 POINTS = 1024  # points of the smallest large nest; below, entry and latency show
 PANEL = 2048  # elements of an operand that several rows had better read together
 FAR = 1 << 40  # room without limit
@@ -171,6 +172,9 @@ def _lengthen(
         if dim in tiles:
             want = min(sizes[dim], max(-(-LINE // max(run, 1)), tiles[dim]))
             _grow(tiles, dim, want, sizes, cluster, target, target.l2, streams=True)
+            if walk.var.type.nbytes > target.l3:
+                want = min(sizes[dim], -(-LONG // run))
+                _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 8)
             run *= tiles[dim]
             if tiles[dim] < sizes[dim]:
                 return
@@ -182,15 +186,33 @@ def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int
     """Bytes of the values that live within one tile, and of what it reads along the tiled dims. Of
     values that recurrences walk, a step's part: they pass through the cache."""
     walked = frozenset(d for stage in cluster.stages for d in stage.over)
-    reads: dict[Var, None] = {}
+    reads: dict[Var, int] = {}
     for stage in () if streams else cluster.stages:
         for access in stage.reads:
-            own = access.var in cluster.scratch
-            if not own and any(access.is_identity(d) for d in tiles):
-                reads[access.var] = None
+            if access.var not in cluster.scratch:
+                held = _bytes_read(access, stage, tiles, walked)
+                reads[access.var] = max(reads.get(access.var, 0), held)
     scratch = {v: _bytes_within(v, tiles, walked) for v in cluster.scratch}
     most = max((sum(scratch[v] for v in alive) for alive in cluster.living()), default=0)
-    return most + sum(_bytes_within(v, tiles, walked) for v in reads)
+    return most + sum(reads.values())
+
+
+def _bytes_read(
+    access: Access, stage: Stage, tiles: Mapping[str, int], walked: frozenset[str]
+) -> int:
+    """Bytes that a tile reads of an array along the tiled dims; none where these do not move it."""
+    along = {d: f for d, f in access.at if f is not None and f.dims & tiles.keys()}
+    if not along:
+        return 0
+    extents = {**dict(stage.folds), **{d: n for r in stage.roots for d, n in r.type.dims}, **tiles}
+    held = access.var.type.dtype.bytes
+    for dim, n in access.var.type.dims:
+        if dim in along:
+            moves = (abs(along[dim].coefficient(d)) * (extents[d] - 1) for d in along[dim].dims)
+            held *= min(n, 1 + sum(moves))
+        elif dim not in walked:
+            held *= n
+    return held
 
 
 def _bytes_within(var: Var, tiles: Mapping[str, int], walked: frozenset[str]) -> int:
