@@ -191,3 +191,24 @@ def test_columns_of_what_the_first_cache_does_not_hold_are_read_several_side_by_
 
     assert together(256) >= 4
     assert together(16) == 1
+
+
+def test_rows_of_the_next_register_tile_are_asked_for_early():
+    (*_, kernel), _ = _product(1024, 1024, 1024)
+    nest = nests_of(kernel.body)[-1]
+    rows = next(p.count for p in nest.schedule.tile if p.dim == "m")
+    assert nest.schedule.prefetch == (("a", 1024 * rows),)
+
+
+@pytest.mark.parametrize(("m", "n", "k", "kernels"), [(512, 512, 2048, 2), (512, 512, 64, 1)])
+def test_a_panel_that_falls_into_few_sets_of_the_cache_is_packed(m, n, k, kernels):
+    found, _ = _product(m, n, k)
+    assert len(found) == kernels
+
+
+def _product(m, n, k):
+    """Scheduled kernels of a matrix product, and the temporaries between them."""
+    a, b, out = (f"{k}*m + k", m * k), (f"{n}*k + n", k * n), (f"{n}*m + n", m * n)
+    kernel = cases.contraction("product", {"m": m, "n": n, "k": k}, out, a, b, "k")
+    done = schedule_kernel(kernel, cases.TARGET)
+    return done.kernels, done.temporaries

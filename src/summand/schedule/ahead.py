@@ -195,50 +195,57 @@ def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> N
 
 
 def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nest:
-    """A scheduled product that reads single elements in short runs, pages apart: prefetch the next.
+    """A scheduled product that reads single elements: prefetch the next rows where they are short
+    and pages apart, else those of the next register tile.
 
-    No processor follows rows from page to page by itself. A run must last long enough. Nor does it
-    find the next of several rows side by side in time: what is read once from a large array, too,
-    is asked for a tile ahead.
+    No processor follows rows from page to page by itself, nor does it find the next of several rows
+    side by side in time.
     """
     schedule = nest.schedule
     if schedule is None or schedule.prefetch or not schedule.loops:
         return nest
     facts = analyse(nest, {name: b.dtype.bits for name, b in buffers.items()})
     lanes = {p.dim for p in schedule.lanes}
-    loops = [d for d in schedule.loops if d in facts.reduced]
     found: dict[str, int] = {}
     for load in facts.loads:
-        size = load.bits // 8
         rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
         single = not load.dims & lanes and not load.loose and bool(load.dims & facts.reduced)
         if not single or buffers[load.buffer].memory != "global" or rows > MOST_ROWS:
             continue
-        far = [d for d in loops if abs(load.stride(d)) * size >= PAGE]
-        if not far:
-            if buffers[load.buffer].size * size > 2 * target.l2:
-                found |= _next_rows(load, facts, schedule)
-            continue
-        inside = [d for d in facts.reduced if d not in far]
-        run = sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in inside) * size
-        steps = math.prod(facts.extents[d] for d in inside)
-        if run < PAGE and steps >= LEAST_STEPS and facts.extents[far[-1]] >= LEAST_STEPS:
-            found[load.buffer] = load.stride(far[-1])
+        distance = _next_row(load, facts, schedule)
+        if not distance and buffers[load.buffer].size * load.bits // 8 > target.l2 // 2:
+            distance = _next_tile(load, facts, schedule)
+        if distance:
+            found[load.buffer] = distance
     return replace(nest, schedule=replace(schedule, prefetch=tuple(sorted(found.items()))))
 
 
-def _next_rows(load: Access, facts: Facts, schedule: Schedule) -> dict[str, int]:
-    """How far the rows of a later tile are, where each element is read in one tile only."""
-    held = {p.dim: p.count for p in schedule.lanes}
-    for piece in schedule.tile:
-        held[piece.dim] = held.get(piece.dim, 1) * piece.count
+def _next_row(load: Access, facts: Facts, schedule: Schedule) -> int:
+    """Elements to the next row, where rows are short and pages apart; else 0."""
+    size = load.bits // 8
+    loops = [d for d in schedule.loops if d in facts.reduced]
+    far = [d for d in loops if abs(load.stride(d)) * size >= PAGE]
+    inside = [d for d in facts.reduced if d not in far]
+    run = sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in inside) * size
+    steps = math.prod(facts.extents[d] for d in inside)
+    if not far or run >= PAGE or steps < LEAST_STEPS or facts.extents[far[-1]] < LEAST_STEPS:
+        return 0
+    return load.stride(far[-1])
+
+
+def _next_tile(load: Access, facts: Facts, schedule: Schedule) -> int:
+    """Elements to what a later register tile reads, where no other tile reads it; else 0."""
+    tile = {p.dim: p.count for p in schedule.tile}
     kept = [d for d in schedule.loops if d not in facts.reduced]
-    if not kept or not all(load.stride(d) for d in kept):
-        return {}
-    rows = math.prod(held.get(d, 1) for d in load.dims if d not in facts.reduced)
+    rows = math.prod(n for d, n in tile.items() if d in load.dims)
+    if not kept or not all(load.stride(d) for d in kept) or rows == 1:
+        return 0
+    one = load.stride(kept[-1]) * tile.get(kept[-1], 1)
+    span = sum((n - 1) * abs(load.stride(d)) for d, n in tile.items())
+    span += sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in facts.reduced)
     steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
-    tiles = -(-FAR_BYTES // (rows * steps * load.bits // 8))
-    return {load.buffer: tiles * held.get(kept[-1], 1) * load.stride(kept[-1])} if rows > 1 else {}
+    tiles = -(-FAR_BYTES // (2 * rows * steps * load.bits // 8))
+    return one * tiles if abs(one) > span else 0
 
 
 def copy_ahead(nest: Nest) -> Nest:

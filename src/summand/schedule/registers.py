@@ -24,6 +24,8 @@ from summand.schedule.pack import computed_places, packed_elements
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PAGE = 4096  # bytes; also what one way of the first cache holds
 LINE = 64  # bytes
+WAYS = 8  # of the second cache
+PANEL = 4  # vectors of a panel's row, about
 MUCH_WORK = 1e6  # vector operations
 MOST_POINTS = 30  # vectors of a register tile
 FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
@@ -196,7 +198,7 @@ def _reducible_lanes(facts: Facts, limits: Limits) -> list[str]:
     return out
 
 
-def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
+def packable(facts: Facts, lanes: Sequence[Piece], target: Target) -> frozenset[int]:
     """Loads in the reduction whose vectors are not contiguous and that are read often enough."""
     lane_dims = {p.dim for p in lanes}
     if lane_dims & facts.reduced or facts.carried:
@@ -218,7 +220,7 @@ def packable(facts: Facts, lanes: Sequence[Piece]) -> frozenset[int]:
         reuse = points // packed_elements(facts, load, frozenset(moving))
         scattered = kind in ("chunk", "gather", "reverse") and reuse >= 16
         if isinstance(instr, Load) and (
-            scattered or (kind == "unit" and _is_far(facts, load, reuse))
+            scattered or (kind == "unit" and _is_far(facts, load, reuse, target))
         ):
             out.add(load.ref)
     return frozenset(out)
@@ -243,18 +245,22 @@ def _has_few_places(facts: Facts, load: Access) -> bool:
     return high - low < MOST_PLACES
 
 
-def _is_far(facts: Facts, load: Access, reuse: int) -> bool:
+def _is_far(facts: Facts, load: Access, reuse: int, target: Target) -> bool:
     """Whether a panel should be copied though its vectors are contiguous.
 
-    Rows a page or more apart meet in few cache sets; rows that are no whole lines apart make most
-    vector loads touch two lines, which pays for a copy only where there is much work.
+    Rows a page or more apart meet in few cache sets, and so do nearer ones where there are many;
+    rows that are no whole lines apart make most vector loads touch two lines, which pays for a copy
+    only where there is much work.
     """
     rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
     steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
     if steps < 64 or reuse < 128 or not rows:
         return False
     work = math.prod(facts.extents.values()) / 16
-    return min(rows) >= PAGE or (work > MUCH_WORK and any(r % LINE for r in rows))
+    width = PANEL * target.vector_bytes
+    seen = min(1.0, width / math.gcd(min(rows), target.l2 // WAYS))  # share of the cache's sets
+    crowded = steps * width > seen * target.l2 / 2
+    return min(rows) >= PAGE or crowded or (work > MUCH_WORK and any(r % LINE for r in rows))
 
 
 def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
@@ -376,7 +382,7 @@ def _best_tile(
     """The best register tile for these lanes."""
     if end is not None:
         return _with_end(facts, limits, lanes, unrolled, end, target)
-    packed = packable(facts, lanes) if limits.may_pack else frozenset()
+    packed = packable(facts, lanes, target) if limits.may_pack else frozenset()
     # a dim summed inside and kept outside is a row of the tile, whole
     forced = frozenset(_forced(facts, unrolled))
     dims = tiled_dims(facts, limits, lanes, forced)

@@ -17,6 +17,8 @@ from summand.codegen.cpu.text import Function, Int, Value, memory_type
 from summand.codegen.cpu.values import Key
 from summand.loops.nodes import Carry, Fold, Store
 
+LINE = 64  # bytes of a cache line
+
 
 class Sinks(States):
     """Runs sinks whose loops are all open. `streaming`: whether stores may bypass the cache."""
@@ -157,11 +159,11 @@ class Sinks(States):
     # ---- prefetch
 
     def _prefetch(self, sinks: Sequence[Sink], points: Sequence[Point]) -> None:
-        """Ask for the elements that buffers' later rounds will read, in the innermost loop."""
+        """Ask for the lines that buffers' later rounds will read, in the innermost loop."""
         ahead = dict(self.plan.schedule.prefetch)
         if not ahead or not self.open or self.open[-1] != self.plan.loops[-1]:
             return
-        seen: set[str] = set()
+        asked: set[tuple[str, int]] = set()
         for r in sorted({r for s in sinks for r in self.plan.loads(s)}):
             access = self.plan.load_access(r)
             distance = ahead.get(access.buffer.name)
@@ -170,8 +172,9 @@ class Sinks(States):
             for p in points:
                 place = self.place(access, p)
                 at = place.offset + min(place.pattern) + distance
-                pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
-                if pointer.name not in seen:
-                    seen.add(pointer.name)
+                line = (place.pointer.name, at * place.dtype.bytes // LINE)
+                if line not in asked:
+                    asked.add(line)
+                    pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
                     self.fn.unit.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
                     self.fn.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")
