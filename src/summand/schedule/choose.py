@@ -29,6 +29,7 @@ from summand.schedule.ahead import (
     tile_loop,
 )
 from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
+from summand.schedule.copies import copies_wanted, private_copies
 from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
@@ -172,6 +173,8 @@ def _whole(
     limits = Limits(part, may_pack=packing, floor=memory_floor(analyse(nest, bits), target))
     facts, choice = best_form(nest, bits, limits, target)
     parts = None if part or not packing else _in_parts(chain.kernel, facts, choice, target)
+    if parts is None:
+        parts = _in_copies(chain, facts, choice, target)
     if parts is not None:
         return parts
     chain = chain.with_nest(facts.nest)
@@ -243,6 +246,19 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
     kernels = tuple(k for s in done for k in s.kernels)
     inner = tuple(t for s in done for t in s.temporaries)
     return Scheduled(kernels, (*split.temporaries, *inner))
+
+
+def _in_copies(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:
+    """A scatter that each task does into a copy of its own, where one task would do all of it."""
+    if chain.levels or chain.kernel.grid:
+        return None
+    work = _work(facts, choice, target)
+    parts = copies_wanted(facts.nest, chain.kernel, work, task_goal(work))
+    if parts < 2:
+        return None
+    split = private_copies(chain.kernel, facts.nest, parts)
+    done = [schedule_kernel(k, target) for k in split.kernels]
+    return Scheduled(tuple(k for s in done for k in s.kernels), split.temporaries)
 
 
 def _work(facts: Facts, choice: Choice, target: Target) -> float:

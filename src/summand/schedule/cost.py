@@ -28,6 +28,7 @@ FETCH = 1.8  # cycles to fetch a line from the second cache, with its neighbours
 ALONE = 1.8  # more for a line whose neighbours are fetched in other steps,
 TOGETHER = 4  # unless it is one of so many
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
+WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
@@ -40,7 +41,7 @@ def lane_kind(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence
     """How one vector of an operand lies in memory: splat, unit, reverse, chunk, window, gather."""
     moving = [p for p in lanes if p.count > 1]
     if any(p.dim in loose for p in moving):
-        return "gather"
+        return "chunk" if _loose_run(strides, loose, moving) >= 4 else "gather"
     if all(strides.get(p.dim, 0) == 0 for p in moving):
         return "splat"
     run, expected, unbroken = 1, 1, True
@@ -58,6 +59,16 @@ def lane_kind(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence
     if span < 3 * total and any(strides.get(p.dim, 0) == 0 for p in moving):
         return "window"
     return "chunk" if run >= 4 else "gather"
+
+
+def _loose_run(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence[Piece]) -> int:
+    """Neighbours in memory that share a computed place: the innermost lanes that do not move it."""
+    run = 1
+    for piece in reversed(lanes):
+        if piece.dim in loose or strides.get(piece.dim, 0) != run:
+            break
+        run *= piece.count
+    return run
 
 
 def load_cycles(kind: str, lanes: int) -> float:
@@ -548,6 +559,7 @@ class _Counter:
         )
         if access.combines:
             cycles += load_cycles(kind, self.width) + 1
+            cycles += WAIT if access.at.dynamic else 0.0
         if access.guarded:
             cycles += 2.0
         if deps & self.looped:

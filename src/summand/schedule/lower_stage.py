@@ -26,6 +26,7 @@ from summand.loops.nodes import Address, Apply, Bound, Load, Nest, Ref, Stmt
 from summand.rewrite.plan.costs import is_expansion
 from summand.rewrite.plan.nodes import Stage, Sum
 from summand.rewrite.recur.partial_folds import block_of
+from summand.schedule.accesses import dependences
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import scalar_code
 from summand.schedule.lower_recur import lower_recur
@@ -159,10 +160,31 @@ def _scatter(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> tuple[Stmt, ...
     addresses = tuple(builder.code.address(s, places, tuple(guards)) for s in to)
     _combine_stores(builder, op, to, addresses, values)
     nest = builder.finish()
-    order = _walk(nest, op)
+    order = tuple(d for d in _walk(nest, op) if d not in _apart(nest, op))
     free_first = tuple(x for x in nest.dims if x[0] not in order)
     walked = tuple((d, builder.dims[d]) for d in order)
     return (fill, replace(nest, dims=(*free_first, *walked), ordered=order))
+
+
+def _apart(nest: Nest, op: ReduceAt) -> frozenset[str]:
+    """Folded dims whose positions never meet in one element, all else being equal: they need not be
+    walked in order, and may fill the lanes. Of a window of places around a computed one, say."""
+    if not op.monoid.commutative:
+        return frozenset()
+    deps, extents = dependences(nest), nest.extents
+    forms = [s.at.form for s in nest.stores]
+    computed = frozenset(d for s in nest.stores for r, _ in s.at.dynamic for d in deps[r])
+    if not all(f.is_affine for f in forms):
+        return frozenset()
+    found: set[str] = set()
+    reach = [0] * len(forms)  # of the dims that were found, the shortest steps first
+    for dim in sorted(op.dims, key=lambda d: abs(forms[0].coefficient(d))):
+        steps = [abs(f.coefficient(dim)) for f in forms]
+        farther = all(s > r for s, r in zip(steps, reach, strict=True))
+        if dim in extents and dim not in computed and farther:
+            found.add(dim)
+            reach = [r + s * (extents[dim] - 1) for r, s in zip(reach, steps, strict=True)]
+    return frozenset(found)
 
 
 def _walk(nest: Nest, op: ReduceAt) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
             if lanes and math.prod(p.count for p in lanes) == width:
                 found[lanes] = None
     full = [x for x in found if _efficiency(x, facts.extents) > 0.55]
+    if facts.ordered and not facts.carried and not full:
+        full = _short_lanes(facts, free, width)
     best = full or sorted(found, key=lambda x: -_efficiency(x, facts.extents))[:4]
     best = best[:10]
     for dim in _reducible_lanes(facts, limits):
@@ -169,6 +171,17 @@ def lane_candidates(facts: Facts, limits: Limits, width: int) -> list[tuple[Piec
         for dim in _reducible_lanes(facts, limits):
             best.append((Piece(dim, width),))
     return best
+
+
+def _short_lanes(facts: Facts, free: Sequence[str], width: int) -> list[tuple[Piece, ...]]:
+    """Rows of a scatter that fill a part of a vector exactly: a load of what was stored under a
+    mask waits until that has left for the cache."""
+    row = math.prod(facts.extents[d] for d in free)
+    if row >= width or row & (row - 1):
+        return []
+    orders = (order for order, splits in _lane_orders(facts, free) if splits)
+    found = (_fill(order, facts.extents, row, row) for order in orders)
+    return list(dict.fromkeys(x for x in found if math.prod(p.count for p in x) == row))
 
 
 def _mixed_lanes(

@@ -61,6 +61,15 @@ class Lanes:
             bit *= 2
         return tuple(found)
 
+    def alike(self, dims: frozenset[str]) -> int:
+        """How many lanes after one another lie at one place along `dims`."""
+        bit = 1
+        while bit < self.count and not any(
+            self.offsets[d][bit] != self.offsets[d][0] for d in dims & self.offsets.keys()
+        ):
+            bit *= 2
+        return bit
+
 
 # ---- moving values between lanes
 

@@ -3,9 +3,10 @@
     pattern (0, 0, 0, 0)    one element in all lanes       load and splat
             (0, 1, 2, 3)    contiguous                     one vector load (masked where lanes end)
             (0, 1, 8, 9)    contiguous chunks              a load (masked or not) for each chunk
+            (0, 1, 0, 1)    few elements                   these, and a shuffle
             (0, 2, 4, 6)    within a few vectors           loads and shuffles
             (0, 99, …)      anything else                  element by element
-            computed        a gather
+            computed        a gather; rows of lanes with one computed term: a load for each
 
 Nothing outside the elements that lanes name is touched, but for `Place.space` elements around the
 buffer that may be read: windows end at the last element that is named.
@@ -14,7 +15,7 @@ buffer that may be read: windows end at the last element that is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from summand.codegen.cpu.elements import from_memory, to_memory
 from summand.codegen.cpu.text import (
@@ -58,7 +59,10 @@ ALL = Mask()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Elements of a buffer, one a lane: pointer + offset + pattern[lane] (+ computed[lane])."""
+    """Elements of a buffer, one a lane: pointer + offset + pattern[lane] (+ computed[lane]).
+
+    `alike`: so many lanes after one another have the same computed term.
+    """
 
     pointer: Value
     dtype: DType
@@ -66,6 +70,7 @@ class Place:
     pattern: tuple[int, ...]
     computed: Value | None = None
     space: int = 0
+    alike: int = 1
 
     @property
     def lanes(self) -> int:
@@ -86,7 +91,7 @@ class Place:
     def chunk(self, mask: tuple[bool, ...] | None) -> int:
         """The longest aligned runs of lanes that are contiguous and not cut by the mask."""
         for c in CHUNKS:
-            if c >= self.lanes:
+            if c >= self.lanes or (self.computed is not None and c > self.alike):
                 continue
             runs = range(0, self.lanes, c)
             whole = all(self.pattern[g + k] == self.pattern[g] + k for g in runs for k in range(c))
@@ -193,6 +198,10 @@ def _load_static(fn: Function, place: Place, mask: tuple[bool, ...] | None) -> V
     """Elements of a static pattern as they lie in memory; zero where the mask leaves one out."""
     if place.contiguous:
         return _load_run(fn, place, place.pattern[0], place.lanes, mask)
+    few = sorted(set(place.pattern))
+    if mask is None and 1 < len(few) < place.lanes and len(few) & (len(few) - 1) == 0:
+        each = _load_static(fn, replace(place, pattern=tuple(few)), None)
+        return fn.shuffle(each, None, [few.index(p) for p in place.pattern])
     chunk = place.chunk(mask)
     if chunk >= 4 or (chunk == 2 and place.lanes == 4):
         return _load_chunks(fn, place, chunk, mask)
@@ -233,17 +242,32 @@ def _load_chunks(fn: Function, place: Place, chunk: int, mask: tuple[bool, ...] 
     return concatenate(fn, parts)
 
 
-def _masked_chunks(fn: Function, place: Place, bits: Value) -> Value:
-    """Contiguous chunks under a computed mask, each with its own part of it."""
+def _masked_chunks(fn: Function, place: Place, bits: Value | None) -> Value:
+    """Contiguous chunks, each with its own part of a computed mask, if any, and its own place."""
     chunk = place.chunk(None)
-    element = memory_type(place.dtype)
-    zero = Value("zeroinitializer", vector(element, chunk))
+    zero = Value("zeroinitializer", vector(memory_type(place.dtype), chunk))
     parts = []
     for g in range(0, place.lanes, chunk):
+        at = _chunk_pointer(fn, place, g)
+        if bits is None:
+            align = place.dtype.bytes
+            parts.append(fn.op(f"load {zero.type}, ptr {at}, align {align}", zero.type))
+            continue
         mine = fn.shuffle(bits, None, range(g, g + chunk))
-        at = fn.at(place.pointer, place.offset + place.pattern[g], element)
         parts.append(_masked_load(fn, at, place.dtype, mine, zero))
     return concatenate(fn, parts)
+
+
+def _chunk_pointer(fn: Function, place: Place, lane: int) -> Value:
+    """The address of the chunk that begins in a lane."""
+    element = memory_type(place.dtype)
+    pointer = place.pointer
+    if place.computed is not None:
+        offset = fn.extract(place.computed, lane)
+        if offset.type != "i64":
+            offset = fn.cast("sext", offset, "i64")
+        pointer = fn.at(pointer, offset, element)
+    return fn.at(pointer, place.offset + place.pattern[lane], element)
 
 
 def concatenate(fn: Function, parts: Sequence[Value]) -> Value:
@@ -308,8 +332,8 @@ def _load_masked(fn: Function, place: Place, mask: Mask, missing: Value) -> Valu
     if place.contiguous:
         at = fn.at(place.pointer, place.offset + place.pattern[0], element)
         stored = _masked_load(fn, at, place.dtype, bits, zero)
-    elif place.computed is None and place.chunk(None) >= 4:
-        stored = _masked_chunks(fn, place, bits)
+    elif place.chunk(None) >= 4:
+        stored = _masked_chunks(fn, place, None if mask.free else bits)
     else:
         pointers = addresses(fn, place)
         name = f"llvm.masked.gather.{suffix(type_)}.{suffix(pointers.type)}"
@@ -427,6 +451,13 @@ def _store_masked(fn: Function, place: Place, stored: Value, mask: Mask) -> None
     if place.contiguous:
         at = fn.at(place.pointer, place.offset + place.pattern[0], memory_type(place.dtype))
         _masked_store(fn, at, place, stored, bits)
+        return
+    chunk = place.chunk(None)
+    if chunk >= 4:
+        for g in range(0, place.lanes, chunk):
+            lanes = range(g, g + chunk)
+            part, mine = fn.shuffle(stored, None, lanes), fn.shuffle(bits, None, lanes)
+            _masked_store(fn, _chunk_pointer(fn, place, g), place, part, mine)
         return
     pointers = addresses(fn, place)
     name = f"llvm.masked.scatter.{suffix(stored.type)}.{suffix(pointers.type)}"

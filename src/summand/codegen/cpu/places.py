@@ -305,7 +305,13 @@ class Places:
         spot = self._with_dynamic(spot, access.dynamic, p)
         pointer = self.fn.at(pointer, spot.scalar, memory_type(dtype))
         computed = self._narrowed(spot.vector, access)
-        return Place(pointer, dtype, offset, spot.offsets, computed, access.buffer.space)
+        alike = 1 if access.quasi else self._alike(access)
+        return Place(pointer, dtype, offset, spot.offsets, computed, access.buffer.space, alike)
+
+    def _alike(self, access: Access) -> int:
+        """How many lanes after one another have the same computed term."""
+        dims = frozenset[str]().union(*(self.plan.deps[r] for r, _ in access.dynamic))
+        return self.lanes.alike(dims)
 
     def _pattern(self, access: Access) -> tuple[int, ...]:
         key = (access.key, self.lanes is self.plan.end)

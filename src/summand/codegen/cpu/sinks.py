@@ -126,7 +126,9 @@ class Sinks(States):
         dtype = place.dtype
 
         def combine(old: Value, new: Value, lanes: int) -> Value:
-            typed = [Value(v.name, v.type, dtype) for v in (old, new)]
+            # As in a fold: of the two only the new one is tested for NaN, which need not wait.
+            both = (new, old) if fn_name in ("max", "min") else (old, new)
+            typed = [Value(v.name, v.type, dtype) for v in both]
             return emit_op(self.fn, fn_name, typed, dtype, lanes)
 
         memory.combine_store(self.fn, place, value, mask, combine)

@@ -6,9 +6,12 @@ value. Numbers are those of `Target`; only ratios matter.
 
 from __future__ import annotations
 
-from summand.ir.nodes import Constant, Eqn, Iota, Map, Reindex, Table, Var, operands
+from collections.abc import Callable
+
+from summand.ir.nodes import Constant, Eqn, Iota, Map, ReduceAt, Reindex, Table, Var, operands
 from summand.ir.prims import PRIMS
 from summand.options import Target
+from summand.rewrite.places.solve import moved_position
 
 STAGE = 2000.0  # cycles that a further nest and its values in memory cost at least
 GATHER = 6.0  # an element load by a computed address, in vector slots for one element
@@ -38,6 +41,21 @@ def point_cost(eqn: Eqn) -> float:
             return 0.0
         case _:
             return 0.0
+
+
+def row_dims(op: ReduceAt, out: Var, made: Callable[[Var], Eqn | None]) -> frozenset[str]:
+    """The dims of one row of a scatter, along which vectors may lie: its operand walks in order all
+    others. Those that it keeps, and positions that are added to a computed place."""
+    sizes = op.args[0].type.sizes
+    walked = {d for _, i in op.index for d in (i.type.names if isinstance(i, Var) else i.dims)}
+    rows = {d for d in out.type.names if d in sizes and d not in walked and d not in op.dims}
+    for _, index in op.index:
+        moved = moved_position(index, made) if isinstance(index, Var) else None
+        if moved is not None and op.mode == "fill" and moved[1] in op.dims:
+            others = [i for _, i in op.index if i != index]
+            if not any(moved[1] in i.type.names for i in others if isinstance(i, Var)):
+                rows.add(moved[1])
+    return frozenset(rows)
 
 
 def is_free(eqn: Eqn) -> bool:

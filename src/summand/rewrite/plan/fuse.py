@@ -180,7 +180,10 @@ def _stage(
     folds = tuple(dict.fromkeys(folds))
     if not isinstance(eqn.op, Recur):
         tiled = tuple(sums[r] for r in roots if r in sums)
-        return Stage(roots, (), reads, folds, local=_ordered(units, local), sums=tiled)
+        walked = units[0].walked
+        return Stage(
+            roots, (), reads, folds, local=_ordered(units, local), sums=tiled, walked=walked
+        )
     body = tuple(_body_stages(graph, eqn.op.body, target))
     return Stage(roots, body, reads, folds, None, units[0].over)
 

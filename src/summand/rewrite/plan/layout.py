@@ -266,7 +266,8 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     parts = frozenset(d for d, n in whole if extents[d] < n)
     merges = dict(Counter(d for d, _ in stage.folds)) if stage.carried is not None else {}
     points = product(extents.values())
-    return Nest(extents, folds, walks, points, tiles, parts, frozenset(over), merges)
+    sequential = frozenset((*over, *stage.walked))
+    return Nest(extents, folds, walks, points, tiles, parts, sequential, merges)
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:

@@ -98,8 +98,9 @@ class Stage:
     without them is one nest that carries its states in registers. `reads` and `folds` say what the
     nest reads from memory and which dims it reduces; `carried` is the recurrence that it runs in
     registers, if any (then `folds` has a dim once for each value that reduces it); `over` the dims
-    of its recurrence. `local` values are on the way to the roots, in order; no other nest reads
-    them. `sums` has one entry for each root of a stage that folds shared dims of its cluster.
+    of its recurrence; `walked` those that a scatter walks in order. `local` values are on the way
+    to the roots, in order; no other nest reads them. `sums` has one entry for each root of a stage
+    that folds shared dims of its cluster.
     """
 
     roots: tuple[Var, ...]
@@ -110,6 +111,7 @@ class Stage:
     over: tuple[str, ...] = field(default=(), compare=False)
     local: tuple[Var, ...] = field(default=(), compare=False)
     sums: tuple[Sum, ...] = field(default=(), compare=False)
+    walked: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ whether they are stored depends on where their readers end up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,7 +30,16 @@ from summand.ir.nodes import (
 )
 from summand.options import Target
 from summand.rewrite.places.solve import moved_position
-from summand.rewrite.plan.costs import STAGE, inputs, is_free, move_cycles, point_cost, slot_cycles
+from summand.rewrite.plan.costs import (
+    ROW,
+    STAGE,
+    inputs,
+    is_free,
+    move_cycles,
+    point_cost,
+    row_dims,
+    slot_cycles,
+)
 from summand.rewrite.plan.nodes import Graph, Inner, is_control
 from summand.rewrite.recur.carried import in_turns
 
@@ -104,13 +114,21 @@ class _Choice:
             self.price[out] = 0.0 if stored else price
 
     def _is_place(self, eqn: Eqn) -> bool:
-        """Whether it is a position moved by a distance, read only as the index of a padded array:
-        the position becomes a part of the address."""
+        """Whether it is a position moved by a distance, read only as the index of a padded array,
+        or as that of a scatter: the position becomes a part of the address."""
         moved = len(eqn.outs) == 1 and moved_position(eqn.out, self.graph.eqn)
-        return bool(moved) and all(
-            isinstance(r.op, Reindex) and r.op.mode == "fill" and r.op.arg != eqn.out
-            for r in self.graph.readers.get(eqn.out, ())
+        return bool(moved) and (
+            self._places_scatter(eqn)
+            or all(
+                isinstance(r.op, Reindex) and r.op.mode == "fill" and r.op.arg != eqn.out
+                for r in self.graph.readers.get(eqn.out, ())
+            )
         )
+
+    def _places_scatter(self, eqn: Eqn) -> bool:
+        readers = self.graph.readers.get(eqn.outs[0], ())
+        scatters = [r.op for r in readers if isinstance(r.op, ReduceAt) and r.op.mode == "fill"]
+        return any(i == eqn.outs[0] for op in scatters for _, i in op.index)
 
     def _fans_out(self, out: Var) -> bool:
         """Whether a value is read at several places for one result."""
@@ -150,12 +168,34 @@ class _Choice:
         if known is None:
             known = 0
             for reader in self.graph.readers.get(var, ()):
-                count = _points(reader, var)
-                if is_free(reader) and var in inputs(reader):
+                count = self._points(reader, var)
+                if (is_free(reader) or self._moves(reader)) and var in inputs(reader):
                     count = max(count, *(self._points_read(o) for o in reader.outs))
                 known = max(known, count)
             self.points[var] = known
         return known
+
+    def _moves(self, reader: Eqn) -> bool:
+        """Whether a scatter adds a position to a value, and so evaluates the value itself."""
+        return self._is_place(reader) and self._places_scatter(reader)
+
+    def _points(self, reader: Eqn, var: Var) -> int:
+        """How many elements of a value a reader evaluates, with repeats, where it is not stored."""
+        match reader.op:
+            case Reduce():
+                return reader.op.args[0].type.count
+            case Recur():
+                steps = 1
+                for n in reader.op.sizes:
+                    steps *= n
+                widest = max((o.type.count for e in reader.op.body.eqns for o in e.outs), default=1)
+                return max(steps * widest, var.type.count)
+            case ReduceAt():
+                row = row_dims(reader.op, reader.outs[0], self.graph.eqn)
+                lanes = math.prod(reader.op.args[0].type.sizes[d] for d in row)
+                return reader.op.args[0].type.count * -(-ROW // min(lanes, ROW))
+            case _:
+                return max((o.type.count for o in reader.outs), default=1)
 
     # ---- reductions that need no memory
 
@@ -255,18 +295,3 @@ def _is_rename(eqn: Eqn) -> bool:
     names = [i.as_dim() for _, i in eqn.op.index if not isinstance(i, Var)]
     plain = len(names) == len(eqn.op.index) and all(names) and len(set(names)) == len(names)
     return plain and eqn.out.type.count == eqn.op.arg.type.count
-
-
-def _points(reader: Eqn, var: Var) -> int:
-    """How many elements of a value a reader evaluates, with repeats, where it is not stored."""
-    match reader.op:
-        case Reduce():
-            return reader.op.args[0].type.count
-        case Recur():
-            steps = 1
-            for n in reader.op.sizes:
-                steps *= n
-            widest = max((o.type.count for e in reader.op.body.eqns for o in e.outs), default=1)
-            return max(steps * widest, var.type.count)
-        case _:
-            return max((o.type.count for o in reader.outs), default=1)

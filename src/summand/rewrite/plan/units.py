@@ -25,7 +25,7 @@ from summand.ir.nodes import (
     Var,
     operands,
 )
-from summand.rewrite.plan.costs import inputs, point_cost
+from summand.rewrite.plan.costs import ROW, inputs, point_cost, row_dims
 from summand.rewrite.plan.nodes import Access, Graph, Inner, is_control
 from summand.rewrite.recur.carried import carries, separable
 from summand.rewrite.recur.partial_folds import Block, block_of
@@ -38,7 +38,8 @@ class Unit:
     """One stored value (or several of one equation) and the expression that computes it.
 
     `tileable` are the dims of `out` along which pieces are independent; `folds` the dims that
-    reductions in the expression fold; `slots` vector slots of all its points.
+    reductions in the expression fold; `slots` vector slots of all its points; `walked` the dims
+    that a scatter walks in order.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Unit:
     folds: tuple[tuple[str, int], ...]
     reads: tuple[Access, ...]
     slots: float
+    walked: tuple[str, ...] = ()
 
     @property
     def space(self) -> frozenset[tuple[str, int]]:
@@ -208,19 +210,24 @@ def _fold_slots(eqn: Eqn) -> float:
 
 
 def _scatter(walk: _Walk, eqn: Eqn, op: ReduceAt, roots: tuple[Var, ...], n: int) -> Unit:
-    """A scatter: tasks may share out the dims that are neither folded nor computed."""
+    """A scatter: tasks may share out the dims that are neither folded nor computed, but for those
+    that fill a vector: what it walks it walks in order, so that its lanes run along its rows."""
     sizes = op.args[0].type.sizes
     identity = {d: Form.of(d) for d in sizes}
     points = op.args[0].type.count
     for v in operands(op):
         walk.value(v, identity, points)
-    places = {d for d, _ in op.index}
-    moved: set[str] = set(op.dims) | places
-    for _, index in op.index:
-        moved |= index.type.names if isinstance(index, Var) else index.dims
-    free = frozenset(x for x in roots[0].type.dims if x[0] in sizes and x[0] not in moved)
+    row = row_dims(op, roots[0], walk.graph.eqn)
+    lanes = product(sizes[d] for d in row & set(op.dims))
+    free: set[tuple[str, int]] = set()
+    for dim, size in sorted(roots[0].type.dims, key=lambda x: (-x[1], x[0])):
+        if dim in row and lanes >= ROW:
+            free.add((dim, size))
+        lanes *= size if dim in row else 1
     folds = tuple((d, sizes[d]) for d in op.dims)
-    return Unit(n, eqn, roots, roots[0].type.dims, free, folds, walk.reads(), walk.slots + points)
+    walked = tuple(d for d in op.dims if d not in row)
+    slots, tileable = walk.slots + points, frozenset(free)
+    return Unit(n, eqn, roots, roots[0].type.dims, tileable, folds, walk.reads(), slots, walked)
 
 
 def _fold_in_blocks(walk: _Walk, eqn: Eqn, op: ReduceAt, block: Block, n: int) -> Unit:

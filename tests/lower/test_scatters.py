@@ -1,0 +1,123 @@
+"""Scatters large enough for private copies, for windows in the lanes and for rows of all lengths,
+against NumPy; in every bit the same on 1, 2 and 8 threads."""
+
+import numpy as np
+import pytest
+
+import summand as sm
+from summand import compiler
+from summand.compiler import Log, build
+from summand.loops.text import text
+from summand.runtime.executable import Executable
+from summand.runtime.pool import Pool
+
+n, m, p, c, h = sm.dims("n m p c h")
+RNG = np.random.default_rng(0)
+POOLS = {threads: Pool(threads) for threads in (1, 2, 8)}
+
+
+def run(function, *arguments):
+    """The results on one thread, after a check that more of them give the same bits."""
+    request, buffers = sm.jit(function).request(*arguments)
+    artifact = build(request, Log())
+    bits = {
+        t: [r.tobytes() for r in Executable(artifact, pool).run(buffers)]
+        for t, pool in POOLS.items()
+    }
+    assert bits[1] == bits[2] == bits[8]
+    return sm.jit(function)(*arguments)
+
+
+def loops(function, *arguments):
+    request, _ = sm.jit(function).request(*arguments)
+    return text(compiler.lowered(request, Log()))
+
+
+def places(count, size, order):
+    found = RNG.integers(0, size, count)
+    return np.sort(found) if order == "sorted" else found
+
+
+@pytest.mark.parametrize("order", ["sorted", "mixed", "one place"])
+@pytest.mark.parametrize("count", [65_536, 65_537])
+def test_copies_of_few_places(count, order):
+    at = np.full(count, 3) if order == "one place" else places(count, 50, order)
+    x = RNG.standard_normal(count)
+    f = lambda x, at: sm.sum[p](x, at={n: at}, sizes={n: 50})  # noqa: E731
+    args = sm.array(x, p), sm.array(at, p)
+    expected = np.zeros(50)
+    np.add.at(expected, at, x)
+    np.testing.assert_allclose(run(f, *args).numpy(n), expected, rtol=1e-10, atol=1e-10)
+    assert "part=" in loops(f, *args)
+
+
+@pytest.mark.parametrize("fold, start", [("max", -np.inf), ("min", np.inf), ("prod", 1.0)])
+def test_copies_combine_as_their_monoid_does(fold, start):
+    """Places that nothing reaches keep the identity; NaN and infinities reach their own place."""
+    x = RNG.standard_normal((70_000, 4)).astype(np.float32)
+    x[[5, 99, 7000]] = np.array([[np.inf], [-np.inf], [np.nan]], np.float32)
+    if fold == "prod":
+        x = np.sign(x)
+    at = RNG.integers(0, 30, 70_000) * 2
+    f = lambda x, at: getattr(sm, fold)[p](x, at={n: at}, sizes={n: 61})  # noqa: E731
+    found = run(f, sm.array(x, p, h), sm.array(at, p)).numpy(n, h)
+    expected = np.full((61, 4), start, np.float32)
+    at_places = {"max": np.maximum, "min": np.minimum, "prod": np.multiply}[fold]
+    with np.errstate(invalid="ignore"):
+        at_places.at(expected, at, x)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 12, 16, 20, 64])
+@pytest.mark.parametrize("order", ["sorted", "mixed"])
+def test_rows_into_places(width, order):
+    x = RNG.integers(-9, 9, (30_011, width)).astype(np.float32)
+    at = places(30_011, 101, order)
+    f = lambda x, at: sm.sum[p](x, at={n: at}, sizes={n: 101})  # noqa: E731
+    expected = np.zeros((101, width), np.float32)
+    np.add.at(expected, at, x)
+    found = run(f, sm.array(x, p, c), sm.array(at, p)).numpy(n, c)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("taps, bins", [((4, 4), (31, 16)), ((3, 5), (7, 9)), ((1, 2), (2, 1))])
+@pytest.mark.parametrize("mode", ["drop", "clip"])
+def test_windows_around_computed_places(taps, bins, mode):
+    """Positions that are added to a computed place lie apart, so they fill the lanes; not so where
+    places are moved to the border."""
+    k, l = sm.Dim("k", taps[0]), sm.Dim("l", taps[1])
+    a = RNG.integers(-3, bins[0], 5_003).astype(np.int32)
+    b = RNG.integers(-3, bins[1], 5_003).astype(np.int32)
+    u = RNG.integers(-9, 9, (5_003, taps[0])).astype(np.float32)
+    v = RNG.integers(-9, 9, (5_003, taps[1])).astype(np.float32)
+
+    def f(u, v, a, b):
+        at = {n: a + k, m: l + b}
+        return sm.sum[p, k, l](u * v, at=at, sizes={n: bins[0], m: bins[1]}, mode=mode)
+
+    args = sm.array(u, p, k), sm.array(v, p, l), sm.array(a, p), sm.array(b, p)
+    expected = np.zeros(bins)
+    for i in range(taps[0]):
+        for j in range(taps[1]):
+            x, y = a + i, b + j
+            inside = (x >= 0) & (x < bins[0]) & (y >= 0) & (y < bins[1])
+            if mode == "clip":
+                inside[:] = True
+                x, y = x.clip(0, bins[0] - 1), y.clip(0, bins[1] - 1)
+            np.add.at(expected, (x[inside], y[inside]), (u[:, i] * v[:, j])[inside])
+    np.testing.assert_array_equal(run(f, *args).numpy(n, m), expected)
+    assert ("ordered(p)" in loops(f, *args)) == (mode == "drop" and max(taps) > 2)
+
+
+def test_one_place_reached_by_two_positions_of_a_window():
+    """Windows that overlap themselves are walked in order."""
+    k, l = sm.Dim("k", 3), sm.Dim("l", 4)
+    a = RNG.integers(0, 20, 999).astype(np.int32)
+    x = RNG.integers(-9, 9, (999, 3, 4)).astype(np.float32)
+    f = lambda x, a: sm.sum[p, k, l](x, at={n: a + k + l}, sizes={n: 30}, mode="drop")  # noqa: E731
+    expected = np.zeros(30)
+    for i in range(3):
+        for j in range(4):
+            np.add.at(expected, a + i + j, x[:, i, j])
+    found = run(f, sm.array(x, p, k, l), sm.array(a, p)).numpy(n)
+    np.testing.assert_array_equal(found, expected)
