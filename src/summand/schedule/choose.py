@@ -173,7 +173,7 @@ def _whole(
     limits = Limits(part, may_pack=packing, floor=memory_floor(analyse(nest, bits), target))
     facts, choice = best_form(nest, bits, limits, target)
     parts = None if part or not packing else _in_parts(chain.kernel, facts, choice, target)
-    if parts is None:
+    if parts is None and packing:
         parts = _in_copies(chain, facts, choice, target)
     if parts is not None:
         return parts
