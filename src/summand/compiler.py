@@ -74,7 +74,6 @@ from summand.schedule.lower import lower_plan
 
 Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
-MOST_PARTS = 32  # about so many LLVM modules of one program; each costs a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +263,9 @@ def generate(request: Request, module: Module, log: Log) -> list[bytes]:
     began = time.perf_counter()
     with jit.Objects(request.target) as objects:
         texts = []
-        for part in _parts(module):
-            texts.append(emit(part, request.target))
-            objects.add(texts[-1])
+        for text in emit(module, request.target):
+            texts.append(text)
+            objects.add(text)
         log.stage("llvm", began, _never, lambda: "\n".join(texts))
         began = time.perf_counter()
         files = objects.files()
@@ -276,13 +275,6 @@ def generate(request: Request, module: Module, log: Log) -> list[bytes]:
 
 def _assembly(texts: Sequence[str], target: Target) -> str:
     return "\n".join(jit.assembly(text, target) for text in texts)
-
-
-def _parts(module: Module) -> Iterator[Module]:
-    """The module cut into consecutive kernels, one or, where there are many, a few at a time."""
-    count = max(1, len(module.kernels) // MOST_PARTS)
-    for at in range(0, len(module.kernels), count):
-        yield replace(module, kernels=module.kernels[at : at + count])
 
 
 def lowered(request: Request, log: Log) -> Module:

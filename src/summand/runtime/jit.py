@@ -52,12 +52,7 @@ class Library:
 
 def compile_object(text: str, target: Target) -> bytes:
     """An object file of one module of LLVM text."""
-    machine = _machine(target)
-    module = _parse(text)
-    try:
-        return _emit(machine, module, as_object=True)
-    finally:
-        module.close()
+    return _generate(text, target, as_object=True)
 
 
 class Objects:
@@ -104,11 +99,21 @@ def compile_objects(texts: Iterable[str], target: Target) -> list[bytes]:
 
 def assembly(text: str, target: Target) -> str:
     """The assembly code of a module of LLVM text, for people to read."""
+    return _generate(text, target, as_object=False).decode()
+
+
+def _generate(text: str, target: Target, as_object: bool) -> bytes:
+    """Machine code of a module of LLVM text, by a target machine that no other thread has."""
     module = _parse(text)
     try:
-        return _emit(_machine(target), module, as_object=False).decode()
+        machine = _idle(target).pop()
+    except IndexError:
+        machine = _machine(target)
+    try:
+        return _emit(machine, module, as_object)
     finally:
         module.close()
+        _idle(target).append(machine)
 
 
 def version() -> str:
@@ -146,8 +151,14 @@ def _options() -> None:
     llvm.set_option("summand", "-disable-lsr")
 
 
+@functools.cache
+def _idle(target: Target) -> list[llvm.TargetMachine]:
+    """Target machines that no thread is using: LLVM's are not to be shared, and each new one reads
+    the description of the processor anew, which takes longer than the code of a small kernel."""
+    return []
+
+
 def _machine(target: Target) -> llvm.TargetMachine:
-    """A target machine for this call: LLVM's is not to be shared between threads."""
     _options()
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu,

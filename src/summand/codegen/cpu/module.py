@@ -1,7 +1,7 @@
-"""Loop IR to the text of one LLVM module: the entry of CPU code generation.
+"""Loop IR to LLVM text: the entry of CPU code generation.
 
-    emit(module, target)          text with one function for each kernel of the module
-    emit_kernel(kernel, target)   the same for one kernel
+    emit(module, target)          texts that together have a function for each kernel of the module
+    emit_kernel(kernel, target)   the text of one kernel
     scratch_bytes(kernel)         how much scratch memory its tasks need
 
 The text holds vector code in SSA form; no optimisation passes are to be run on it, only LLVM's code
@@ -10,7 +10,7 @@ generator for the target (which supplies the processor's name and features).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from summand.codegen.cpu.kernel import scratch_bytes, write_kernel
 from summand.codegen.cpu.text import Unit
@@ -19,22 +19,30 @@ from summand.options import Target
 
 __all__ = ["emit", "emit_kernel", "scratch_bytes"]
 
+PART = 20_000  # characters from which kernels are an LLVM module of their own: each costs 2 ms
 
-def emit(module: Module, target: Target) -> str:
-    """The text of an LLVM module with a function for each kernel."""
-    return _emit(module.kernels, target)
+
+def emit(module: Module, target: Target) -> Iterator[str]:
+    """Texts of LLVM modules, each of consecutive kernels, as they are finished."""
+    unit = _unit(target)
+    for kernel in module.kernels:
+        write_kernel(unit, kernel)
+        if unit.size >= PART:
+            yield unit.text()
+            unit = _unit(target)
+    if unit.size:
+        yield unit.text()
 
 
 def emit_kernel(kernel: Kernel, target: Target) -> str:
     """The text of an LLVM module with one kernel."""
-    return _emit((kernel,), target)
-
-
-def _emit(kernels: Sequence[Kernel], target: Target) -> str:
-    unit = Unit(target.features, _attributes(target), target.triple)
-    for kernel in kernels:
-        write_kernel(unit, kernel)
+    unit = _unit(target)
+    write_kernel(unit, kernel)
     return unit.text()
+
+
+def _unit(target: Target) -> Unit:
+    return Unit(target.features, _attributes(target), target.triple)
 
 
 def _attributes(target: Target) -> str:

@@ -172,6 +172,11 @@ class Unit:
         """True where a function of this name is defined."""
         return name in self._functions
 
+    @property
+    def size(self) -> int:
+        """Characters of the functions so far."""
+        return sum(map(len, self._functions.values()))
+
     def text(self) -> str:
         """The whole module."""
         tail = f"attributes #0 = {{ {self.attributes} }}\n!0 = !{{i32 1}}\n"
