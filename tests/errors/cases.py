@@ -292,6 +292,11 @@ def too_many_best():
     return sm.top_k(sm.array(floats(4), k), k, best)
 
 
+def sort_of_a_long_dim():
+    k = sm.Dim("k")
+    return sm.argsort(sm.zeros({k: 2**31}, sm.i8), k)
+
+
 def jacobian_of_one_dim():
     i = sm.Dim("i")
     return sm.jacobian(lambda x: x * x)(sm.array(floats(3), i))

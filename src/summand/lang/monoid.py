@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from summand.dtypes import DType, bool_, i32
+from summand.dtypes import DType, bool_
 from summand.ir.builder import Builder
-from summand.ir.nodes import NAMED, Scalar, Type, Var, identity_of
+from summand.ir.nodes import MIN, NAMED, Scalar, Type, Var, identity_of
 from summand.ir.nodes import Monoid as MonoidNode
-
-LAST_POSITION = 2**31 - 1  # the identity's position in argmax: later than every other
 
 
 @lru_cache(maxsize=256)
-def arg_extreme(name: str, dtype: DType) -> MonoidNode:
+def arg_extreme(name: str, dtype: DType, position_dtype: DType) -> MonoidNode:
     """(value, position) under max or min: ties go to the lower position, NaN wins as in NumPy."""
     b = Builder()
-    value, position = Type(dtype), Type(i32)
+    value, position = Type(dtype), Type(position_dtype)
     va, pa, vb, pb = b.param(value), b.param(position), b.param(value), b.param(position)
     better = b.map("gt" if name == "max" else "lt", vb, va)
     equal = b.map("eq", va, vb)
@@ -35,8 +33,9 @@ def arg_extreme(name: str, dtype: DType) -> MonoidNode:
     least: Scalar = identity_of(NAMED[name], (dtype,))[0]
     if dtype is bool_:
         least = name == "min"
+    last = identity_of(MIN, (position_dtype,))[0]  # later than every other position
     return MonoidNode(
-        f"arg{name}", (least, LAST_POSITION), b.finish(results), commutative=True, idempotent=True
+        f"arg{name}", (least, last), b.finish(results), commutative=True, idempotent=True
     )
 
 

@@ -28,6 +28,10 @@ def _operand(x: X, over: Dim, name: str) -> Sized:
     if value.dtype.is_complex:
         what = f"{value.dtype.name} has no order"
         raise DTypeError(message(what, source_row(here()), "Sort by abs(), .real or .imag."))
+    size = value.type.sizes[over.key]
+    if size >= 2**31:
+        what = f"{name} over {over.name}: the positions of {size} elements are no i32"
+        raise DimError(message(what, source_row(here()), "Sort pieces of it, then their results."))
     return value
 
 

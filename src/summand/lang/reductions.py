@@ -257,13 +257,15 @@ class ArgReduction:
         if sized.dtype.is_inexact:
             sized = force(elementwise("stop_gradient", sized), self.name, loc)
         sizes = sized.type.sizes
-        flat: Value = constant(0, POSITION)
+        count = _count(sized, dims, self.name)
+        dtype = POSITION if count < 2**31 else i64
+        flat: Value = constant(0, dtype)
         for dim in dims:
             scaled = elementwise("mul", flat, weak_scalar(sizes[dim]))
             flat = elementwise("add", scaled, form_value(Form.of(dim)))
         together = elementwise("where", elementwise("eq", sized, sized), flat, flat)
         parts = aligned((sized, force(together, self.name, loc)), self.name, loc)
-        monoid = arg_extreme(self.extreme, sized.dtype)
+        monoid = arg_extreme(self.extreme, sized.dtype, dtype)
         _, position = fold(self.name, monoid, dims, parts, empty=False)
         return tuple(wrap(p) for p in _split(position, [sizes[d] for d in dims]))
 

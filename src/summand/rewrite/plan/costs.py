@@ -35,7 +35,7 @@ def point_cost(eqn: Eqn) -> float:
                 row *= 1 if dim in moved else size
             for index in moved.values():
                 computed = isinstance(index, Var) or not index.is_affine
-                cost += GATHER / min(row, ROW) if computed else 0.0
+                cost += GATHER / max(1, min(row, ROW)) if computed else 0.0
             return cost + (0.5 if eqn.op.mode == "fill" else 0.0)
         case Iota() | Constant():
             return 0.0
