@@ -1,5 +1,5 @@
-"""Every row of the off-road suite with one of its sizes 1 or 0: compiled as interpreted, or the same
-error both ways."""
+"""Every row of the off-road suite with one of its sizes 1 or 0: compiled as interpreted, or the
+same error both ways."""
 
 import numpy as np
 import pytest
