@@ -64,6 +64,7 @@ from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.nodes import Plan
 from summand.rewrite.plan.text import text as plan_text
 from summand.rewrite.recur.accumulate import accumulate
+from summand.rewrite.recur.begin import begin
 from summand.rewrite.recur.split import split_recur
 from summand.rewrite.simplify.simplify import simplify
 from summand.rewrite.split_complex import split_complex
@@ -96,6 +97,7 @@ PASSES = (
     Pass(simplify, "fold constants, so that later passes see fewer equations"),
     Pass(merge_equal, "differentiation repeats forward work"),
     Pass(accumulate, "a sum over the steps of a loop needs no step kept"),
+    Pass(begin, "the adjoint of a last state is no addend of every step"),
     Pass(split_recur, "what a recurrence's states do not need leaves its loop"),
     Pass(unwrap, "an affine read is a vector and has an affine adjoint; a remainder has neither"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),

@@ -64,6 +64,7 @@ from summand.schedule.pack import (
 )
 from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
+from summand.schedule.rims import cut_rims
 from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
@@ -203,10 +204,11 @@ def _whole(
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
-    bypass = streams(final, choice, buffers, target)
+    bypass = packing and streams(final, choice, buffers, target)  # a round reads what one has made
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
     kernel = chain.with_nest(rows_ahead(nest, buffers, target)).kernel_of()
+    kernel = cut_rims(kernel, target)
     return Scheduled((*before, kernel), tuple(temporaries))
 
 

@@ -9,6 +9,7 @@ Equal instructions are made once. 16-bit floats are widened when loaded and narr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -38,6 +39,7 @@ from summand.loops.nodes import (
     Arg,
     Carry,
     Combine,
+    Const,
     Fold,
     Guard,
     Instr,
@@ -137,7 +139,7 @@ class Code(Coordinates):
             raise InternalError(f"lower: {var} is neither stored nor defined")
         match found.op:
             case Map():
-                return self._map(found.op, var, at, guards)
+                return self._map(found.op, var, at, guards, fill)
             case Reindex():
                 return self._reindex(found.op, _real(found.op.fill), var, at, guards, fill)
             case Iota():
@@ -179,8 +181,11 @@ class Code(Coordinates):
             raise InternalError(f"lower: {var} is complex")
         return self.const(op.value, var.type.dtype)
 
-    def _map(self, op: Map, var: Var, at: At, guards: tuple[Guard, ...]) -> Ref:
-        args = tuple(self.value(a, at, guards) for a in _read_by(op))
+    def _map(self, op: Map, var: Var, at: At, guards: tuple[Guard, ...], fill: Scalar) -> Ref:
+        if op.fn == "convert" and op.args[0].type.dtype == var.type.dtype:
+            return self.value(op.args[0], at, guards, fill)
+        arms = op.args[1:] if op.fn == "where" else ()
+        args = tuple(self.value(a, at, guards, fill if a in arms else 0) for a in _read_by(op))
         if op.fn == "where" and len(args) == 1:
             return args[0]
         dtype = var.type.dtype
@@ -275,9 +280,15 @@ class Code(Coordinates):
         instr = self.code[ref]
         if isinstance(instr, Apply) and instr.fn == "convert":
             instr = self.code[instr.args[0]]
-        return (
-            isinstance(instr, Load) and instr.fill == fill and set(guards) <= set(instr.at.guards)
-        )
+        if isinstance(instr, Apply) and instr.fn == "where":
+            return all(self._filled(arm, guards, fill) for arm in instr.args[1:])
+        if isinstance(instr, Apply) and instr.fn in ("add", "mul") and _same(fill, 0.0):
+            return all(self._filled(arg, guards, fill) for arg in instr.args)
+        if isinstance(instr, Const):
+            return _same(instr.value, fill)
+        if not isinstance(instr, Load) or not _same(instr.fill, fill):
+            return False
+        return set(guards) <= set(instr.at.guards)
 
     # ---- reductions
 
@@ -408,11 +419,16 @@ class Code(Coordinates):
             guard = self.guard(Coord(here.form - shift, here.dynamic), size)
             if guard is not None:
                 own.append(guard)
-        earlier = self._load(param, self.earlier[param], at, (*guards, *own), 0)
+        earlier = self._load(param, self.earlier[param], at, (*guards, *own), fill)
         if not own:
             return earlier
-        start = self.value(init, at, guards)
+        start = self.value(init, at, guards, fill)
         return self.apply("where", (self.condition(tuple(own)), earlier, start), self.dtype(start))
+
+
+def _same(a: Scalar, b: Scalar) -> bool:
+    """Whether two fills are one value, and of one sign."""
+    return a == b and math.copysign(1, a) == math.copysign(1, b)
 
 
 def _over(op: Recur) -> list[tuple[str, bool, int]]:

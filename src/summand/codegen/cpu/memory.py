@@ -164,6 +164,29 @@ def load(fn: Function, place: Place, mask: Mask, fill: Scalar = 0) -> Value:
     return value
 
 
+def load_either(
+    fn: Function, condition_: Value, one: tuple[Place, Mask], two: tuple[Place, Mask]
+) -> Value | None:
+    """The consecutive elements of one place or the other, zeros where the mask of that one fails:
+    one load, whose address is chosen. None where that cannot be."""
+    lanes, dtype = one[0].lanes, one[0].dtype
+    pointers = []
+    for place, mask in (one, two):
+        plain = mask.static is None and mask.lanes is None and not mask.never
+        if lanes < 2 or not plain or not place.contiguous or place.lanes != lanes:
+            return None
+        pointer: Value | None = fn.at(
+            place.pointer, place.offset + place.pattern[0], memory_type(dtype)
+        )
+        if mask.uniform is not None:
+            pointer = _guarded(fn, place, mask.uniform)
+        if pointer is None:
+            return None
+        pointers.append(pointer)
+    chosen = Place(fn.select(condition_, *pointers), dtype, 0, tuple(range(lanes)))
+    return from_memory(fn, _load_static(fn, chosen, None), dtype, lanes)
+
+
 def _guarded(fn: Function, place: Place, condition_: Value) -> Value | None:
     """The first address where the condition holds, else that of zeros; None where the span is
     larger than the block of zeros may be."""

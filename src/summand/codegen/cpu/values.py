@@ -192,7 +192,7 @@ class Values(Places):
     # ---- scalar ops
 
     def _apply(self, instr: Apply, p: Point) -> Value:
-        fused = self._fused(instr, p)
+        fused = self._fused(instr, p) or self._one_of_two(instr, p)
         if fused is not None:
             return fused
         args, lanes = self.together([self.value(a, p) for a in instr.args])
@@ -213,6 +213,29 @@ class Values(Places):
             c = self.value(left, p)
             return self.fma(self.negated(a) if instr.fn == "sub" else a, b, c, instr.dtype)
         return None
+
+    def _one_of_two(self, instr: Apply, p: Point) -> Value | None:
+        """Two vectors of memory of which one is wanted, by what is the same for all lanes: the
+        other one is not read."""
+        if self.lanes is self.plan.end or instr.fn not in ("where", "add"):
+            return None
+        *conditions, left, right = instr.args
+        loads = [self.plan.code[left], self.plan.code[right]]
+        one, two = (load if isinstance(load, Load) else None for load in loads)
+        if one is None or two is None or one.fill or two.fill or one.dtype != two.dtype:
+            return None
+        if instr.fn == "add" and not _exclude(one, two):
+            return None
+        places = []
+        for r in (left, right):
+            access = self.plan.load_access(r)
+            place = self.place(access, p)
+            places.append((place, self.access_mask(access, p, place)))
+        holds = self.value(conditions[0], p) if conditions else places[0][1].uniform
+        if holds is None or holds.type != "i1":
+            return None
+        found = memory.load_either(self.fn, holds, *places)
+        return found and Value(found.name, found.type, instr.dtype)
 
     def factors(self, product: Ref, p: Point) -> tuple[Value, Value]:
         """The two factors of a product."""
@@ -463,3 +486,17 @@ class Values(Places):
     @abstractmethod
     def relane_fold(self, r: Ref, p: Point) -> list[Value]:
         """A finished fold's components in the lanes of the end."""
+
+
+def _exclude(one: Load, two: Load) -> bool:
+    """Whether the conditions of two loads never hold together, and where they fail nothing is
+    added: -0, which leaves every float as it is."""
+    if not one.dtype.is_float or not one.at.guards or not two.at.guards:
+        return False
+    return any(
+        (apart := a.form - b.form).is_const
+        and not (a.dynamic or b.dynamic)
+        and (apart.const >= a.size or -apart.const >= b.size)
+        for a in one.at.guards
+        for b in two.at.guards
+    )
