@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import summand as sm
+from summand.schedule.choose import schedule_kernel
+from summand.schedule.moves import nests_of
+from tests.schedule import cases
 
 i, j = sm.dims("i j")
 
@@ -49,3 +52,23 @@ def test_sums_along_several_lanes_keep_several_accumulators():
     x = sm.array(np.zeros((8, 4096, 32, 4), np.float32), n, i, g, k)
     text = sm.jit(lambda a: (m := sm.sum[i, k](a), a - m)).inspect("loops", x)
     assert re.findall(r"lanes g=4 k=4; tile g=\d+; unroll i=\d+", text)
+
+
+def test_what_is_read_after_a_sum_is_asked_for_before_it():
+    k = sm.Dim("k")
+    a, b = np.ones((2048, 64), np.float32), np.ones((64, 512), np.float32)
+    x, w = sm.array(a, i, k), sm.array(b, k, j)
+    bias = sm.array(np.ones((2048, 512), np.float32), i, j)
+    f = sm.jit(lambda x, w, bias: bias * sm.sum[k](x * w))
+    assert re.search(r"prefetch a\d+=0\b", f.inspect("loops", x, w, bias))
+    np.testing.assert_array_equal(f(x, w, bias).numpy(i, j), 64.0)
+
+
+def test_rows_that_each_tile_reads_once_are_asked_for_some_tiles_ahead():
+    dims = {"x": 256, "o": 32, "n": 32, "c": 288}
+    weights, image = ("9216*x + 288*o + c", 256 * 9216), ("9216*x + 32*c + n", 256 * 9216)
+    out = ("1024*x + 32*o + n", 256 * 1024)
+    kernel = cases.contraction("local", dims, out, weights, image, "c")
+    nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
+    assert {p.dim: p.count for p in nest.schedule.tile} == {"o": 8, "n": 2}
+    assert ("a", 9216) in nest.schedule.prefetch  # four tiles are 36 KB

@@ -207,7 +207,8 @@ class Schedule:
     loops: every dim that is still looped, outer first; reduced dims last. Steps follow from pieces.
     end_lanes: the lanes after the reduction, where they differ (the result is transposed, merged).
     copies: how many sets of accumulators take turns (to hide latency).
-    streaming: stores bypass the cache. prefetch: elements ahead, per buffer, in the innermost loop.
+    streaming: stores bypass the cache. prefetch: elements ahead, per buffer, in the innermost loop;
+    0: what is read after a reduction is asked for before it.
     """
 
     lanes: tuple[Piece, ...] = ()

@@ -30,6 +30,8 @@ LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than wait
 PAGE = 4096  # bytes
 MOST_ROWS = 16  # of a register tile, each asked for by an instruction of its own
 LEAST_STEPS = 8  # of a run, to bring the next one
+LINE = 64  # bytes
+MOST_AGAIN = 4  # tiles that read the same elements, each asking for the next ones
 FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it
 
 
@@ -206,15 +208,17 @@ def rows_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nes
         return nest
     facts = analyse(nest, {name: b.dtype.bits for name, b in buffers.items()})
     lanes = {p.dim for p in schedule.lanes}
-    found: dict[str, int] = {}
+    loops = [d for d in schedule.loops if d in facts.reduced]
+    found = _read_after(facts, buffers, target) if loops else {}
     for load in facts.loads:
-        rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
-        single = not load.dims & lanes and not load.loose and bool(load.dims & facts.reduced)
-        if not single or buffers[load.buffer].memory != "global" or rows > MOST_ROWS:
+        buffer = buffers[load.buffer]
+        if buffer.memory != "global" or load.loose or not load.dims & facts.reduced:
             continue
-        distance = _next_row(load, facts, schedule)
-        if not distance and buffers[load.buffer].size * load.bits // 8 > target.l2 // 2:
-            distance = _next_tile(load, facts, schedule)
+        rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
+        single = not load.dims & lanes and rows <= MOST_ROWS
+        distance = _next_row(load, facts, schedule) if single else 0
+        if not distance and buffer.size * load.bits // 8 > target.l2 // 2:
+            distance = _next_tile(load, facts, schedule, target)
         if distance:
             found[load.buffer] = distance
     return replace(nest, schedule=replace(schedule, prefetch=tuple(sorted(found.items()))))
@@ -233,19 +237,70 @@ def _next_row(load: Access, facts: Facts, schedule: Schedule) -> int:
     return load.stride(far[-1])
 
 
-def _next_tile(load: Access, facts: Facts, schedule: Schedule) -> int:
-    """Elements to what a later register tile reads, where no other tile reads it; else 0."""
-    tile = {p.dim: p.count for p in schedule.tile}
+def _read_after(facts: Facts, buffers: Mapping[str, Buffer], target: Target) -> dict[str, int]:
+    """What is read after the reduction from arrays that the second cache does not hold."""
+    found = {}
+    for load in facts.loads:
+        buffer = buffers[load.buffer]
+        large = buffer.memory == "global" and buffer.size * load.bits // 8 > target.l2
+        if large and not load.loose and not load.dims & facts.reduced:
+            found[load.buffer] = 0
+    return found
+
+
+def _next_tile(load: Access, facts: Facts, schedule: Schedule, target: Target) -> int:
+    """How far ahead the elements of a later tile are; 0 where the processor finds them by itself,
+    has them already, or where asking would take longer than the arithmetic.
+
+    Of all tiles one after the other, few may read the same elements.
+    """
+    held = _held(schedule)
     kept = [d for d in schedule.loops if d not in facts.reduced]
-    rows = math.prod(n for d, n in tile.items() if d in load.dims)
-    if not kept or not all(load.stride(d) for d in kept) or rows == 1:
+    moving = [d for d in kept if load.stride(d)]
+    again = kept[len(moving) :]
+    rounds = math.prod(-(-facts.extents[d] // held.get(d, 1)) for d in again)
+    if not moving or kept[: len(moving)] != moving or rounds > MOST_AGAIN:
         return 0
-    one = load.stride(kept[-1]) * tile.get(kept[-1], 1)
-    span = sum((n - 1) * abs(load.stride(d)) for d, n in tile.items())
-    span += sum((facts.extents[d] - 1) * abs(load.stride(d)) for d in facts.reduced)
-    steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
-    tiles = -(-FAR_BYTES // (2 * rows * steps * load.bits // 8))
-    return one * tiles if abs(one) > span else 0
+    size = load.bits // 8
+    own = {d: n for d, n in held.items() if load.stride(d) and d not in facts.reduced}
+    near = math.prod(n for d, n in own.items() if abs(load.stride(d)) * size < LINE)
+    lines = -(-near * size // LINE) * math.prod(own.values()) // near
+    reads = math.prod(own.values()) * size
+    run = near * size
+    for d in sorted(load.dims & facts.reduced, key=lambda d: abs(load.stride(d))):
+        reads *= facts.extents[d]
+        if abs(load.stride(d)) * size <= max(run, LINE):
+            run = max(run, abs(load.stride(d)) * size * facts.extents[d])
+    alone = lines == 1 and run >= PAGE  # a stream that the processor follows
+    if 2 * lines > math.prod(p.count for p in schedule.tile) or alone:
+        return 0
+    if reads > target.l2 // 2 or _meets_next(load, facts, held, moving[-1]):
+        return 0
+    distance, ahead = 0, FAR_BYTES if run < PAGE else FAR_BYTES // 2
+    for d in reversed(moving):
+        tiles = -(-ahead // reads)
+        rounds = -(-facts.extents[d] // held.get(d, 1))
+        distance = min(tiles, rounds) * held.get(d, 1) * load.stride(d)
+        if 2 * tiles <= rounds:
+            break
+        reads *= rounds
+    return distance if abs(distance) * size >= LINE else 0
+
+
+def _meets_next(load: Access, facts: Facts, held: Mapping[str, int], dim: str) -> bool:
+    """Whether a tile reads some of what the next one along a dim does, as windows do."""
+    step = abs(load.stride(dim)) * held.get(dim, 1)
+    walked = {d: facts.extents[d] if d in facts.reduced else held.get(d, 1) for d in load.dims}
+    others = ((n, abs(load.stride(d))) for d, n in walked.items() if d != dim)
+    return sum((n - 1) * stride for n, stride in others if stride <= step) >= step
+
+
+def _held(schedule: Schedule) -> dict[str, int]:
+    """Positions of each dim that a register tile covers."""
+    held = {p.dim: p.count for p in schedule.lanes}
+    for piece in schedule.tile:
+        held[piece.dim] = held.get(piece.dim, 1) * piece.count
+    return held
 
 
 def copy_ahead(nest: Nest) -> Nest:

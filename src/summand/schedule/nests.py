@@ -213,6 +213,11 @@ def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
     through = is_map(facts, choice) or choice.flat  # memory is walked once, in its own order
     outer = [*rows, *columns] if through else [*columns, *rows]
     ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
+    if ordered and not facts.carried:  # nothing stays in registers from one to the next
+        least = max(reach(facts.loads, d) for d in ordered)
+        above = [d for d in outer if reach(facts.loads, d) >= least]
+        ordered += [d for d in outer if d not in above]
+        outer = above
     return [*outer, *ordered, *reduction_order(facts, choice)]
 
 

@@ -146,6 +146,8 @@ class NestWriter(Sinks):
         starting = [s for s in folds if dim in self.plan.folded(s) and not self._is_live(s)]
         for s in starting:
             self.start(s)
+        if starting:
+            self.ask_before(starting)
         carries = [s for s in group if self._carried_along(s, dim)]
         for c in carries:
             self.start_carry(c, dim)

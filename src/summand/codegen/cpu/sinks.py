@@ -6,16 +6,16 @@ fold add {k} 2             ->  for each point: accumulator (i, j) += value 2 at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from summand.codegen.cpu import memory
 from summand.codegen.cpu.memory import Mask, Place
 from summand.codegen.cpu.ops import emit_op
 from summand.codegen.cpu.plan import NestPlan, Point, Sink
 from summand.codegen.cpu.states import States
-from summand.codegen.cpu.text import Function, Int, Value, memory_type
+from summand.codegen.cpu.text import Function, Int, Value
 from summand.codegen.cpu.values import Key
-from summand.loops.nodes import Carry, Fold, Store
+from summand.loops.nodes import Carry, Fold, Ref, Store
 
 LINE = 64  # bytes of a cache line
 
@@ -162,21 +162,50 @@ class Sinks(States):
 
     def _prefetch(self, sinks: Sequence[Sink], points: Sequence[Point]) -> None:
         """Ask for the lines that buffers' later rounds will read, in the innermost loop."""
-        ahead = dict(self.plan.schedule.prefetch)
+        ahead = {b: distance for b, distance in self.plan.schedule.prefetch if distance}
         if not ahead or not self.open or self.open[-1] != self.plan.loops[-1]:
             return
-        asked: set[tuple[str, int]] = set()
-        for r in sorted({r for s in sinks for r in self.plan.loads(s)}):
+        loads = sorted({r for s in sinks for r in self.plan.loads(s)})
+        self._ask(loads, points, ahead)
+
+    def ask_before(self, folds: Sequence[Sink]) -> None:
+        """Ask for what stores read besides the results of folds, before these are computed."""
+        now = {b: 0 for b, distance in self.plan.schedule.prefetch if distance == 0}
+        if not now:
+            return
+        waiting = [s for s in self.plan.sinks if self.plan.waits(s) & set(folds)]
+        loads = {r for s in waiting for r in self.plan.loads(s)}
+        known = [r for r in sorted(loads) if self.plan.deps[r] & self.plan.looped <= set(self.open)]
+        self._ask(known, self.block(), now)
+
+    def _ask(self, loads: Sequence[Ref], points: Sequence[Point], ahead: Mapping[str, int]) -> None:
+        """Prefetch instructions for the elements that lie so far ahead of those of some loads."""
+        wanted: dict[tuple[str, int], tuple[Value, set[int]]] = {}
+        for r in loads:
             access = self.plan.load_access(r)
             distance = ahead.get(access.buffer.name)
             if distance is None or access.dynamic:
                 continue
             for p in points:
                 place = self.place(access, p)
-                at = place.offset + min(place.pattern) + distance
-                line = (place.pointer.name, at * place.dtype.bytes // LINE)
-                if line not in asked:
-                    asked.add(line)
-                    pointer = self.fn.at(place.pointer, at, memory_type(place.dtype))
-                    self.fn.unit.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
-                    self.fn.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")
+                key = (place.pointer.name, access.buffer.dtype.bytes)
+                found = wanted.setdefault(key, (place.pointer, set()))[1]
+                found.add(place.offset + min(place.pattern) + distance)
+        self.fn.unit.declare("llvm.prefetch.p0", "void", ("ptr", "i32", "i32", "i32"))
+        for (_, size), (pointer, offsets) in wanted.items():
+            for at in _in_lines(sorted(offsets), LINE // size):
+                where = self.fn.at(pointer, at, f"i{8 * size}")
+                self.fn.do(f"call void @llvm.prefetch.p0(ptr {where}, i32 0, i32 2, i32 1)")
+
+
+def _in_lines(offsets: Sequence[int], line: int) -> list[int]:
+    """Of elements in order, the first and last of every run that is no longer than a line."""
+    out: list[int] = []
+    first: int | None = None
+    for at, following in zip(offsets, (*offsets[1:], None), strict=True):
+        if first is None or at - first >= line:
+            first = at
+            out.append(at)
+        elif following is None or following - first >= line:
+            out.append(at)
+    return out
