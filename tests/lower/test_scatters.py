@@ -121,3 +121,33 @@ def test_one_place_reached_by_two_positions_of_a_window():
             np.add.at(expected, a + i + j, x[:, i, j])
     found = run(f, sm.array(x, p, k, l), sm.array(a, p)).numpy(n)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_batches_of_windows_are_tasks(width):
+    """A window that leaves its batch is dropped, so that batches never meet."""
+    b, i = sm.Dim("b", 6), sm.Dim("i", 3)
+    a = RNG.integers(-4, 40, (6, 2_000)).astype(np.int32)
+    x = RNG.integers(-9, 9, (6, 2_000, 3, width)).astype(np.float32)
+    f = lambda x, a: sm.sum[p, i](x, at={n: a + i}, sizes={n: 37}, mode="drop")  # noqa: E731
+    args = sm.array(x, b, p, i, c), sm.array(a, b, p)
+    expected = np.zeros((6, 37, width))
+    for batch in range(6):
+        for tap in range(3):
+            at = a[batch] + tap
+            inside = (at >= 0) & (at < 37)
+            np.add.at(expected[batch], at[inside], x[batch, inside, tap])
+    np.testing.assert_array_equal(run(f, *args).numpy(b, n, c), expected)
+    assert any("grid" in line and "b_o=" in line for line in loops(f, *args).splitlines())
+
+
+def test_rows_as_long_as_matrices_are_shared_out():
+    """No copies of them are made."""
+    x = RNG.integers(-9, 9, (40, 64, 80)).astype(np.float32)
+    at = RNG.integers(0, 5, 40)
+    f = lambda x, at: sm.sum[p](x, at={n: at}, sizes={n: 5})  # noqa: E731
+    args = sm.array(x, p, m, c), sm.array(at, p)
+    expected = np.zeros((5, 64, 80))
+    np.add.at(expected, at, x)
+    np.testing.assert_array_equal(run(f, *args).numpy(n, m, c), expected)
+    assert "part=" not in loops(f, *args)

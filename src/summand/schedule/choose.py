@@ -252,7 +252,7 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
 
 def _in_copies(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:
     """A scatter that each task does into a copy of its own, where one task would do all of it."""
-    if chain.levels or chain.kernel.grid:
+    if chain.levels or chain.kernel.grid or _is_long(facts, _dims_below(facts)):
         return None
     work = _work(facts, choice, target)
     parts = copies_wanted(facts.nest, chain.kernel, work, task_goal(work))
@@ -475,10 +475,18 @@ def _read_by_all(facts: Facts, dim: str) -> int:
 def _row_dims(facts: Facts) -> frozenset[str]:
     """Dims of a scatter's rows, where these are so short that every task had better move whole
     ones: finding a row's place costs as much as a few vectors."""
+    dims = _dims_below(facts)
+    return frozenset() if _is_long(facts, dims) else dims
+
+
+def _is_long(facts: Facts, row: frozenset[str]) -> bool:
+    return math.prod(facts.extents[d] for d in row) >= LONG_ROW
+
+
+def _dims_below(facts: Facts) -> frozenset[str]:
+    """Kept dims whose steps are shorter than those of computed places."""
     computed = [(s.at.form, abs(f)) for s in facts.nest.stores for _, f in s.at.dynamic]
-    dims = {d for form, step in computed for d in facts.kept if 0 < form.coefficient(d) < step}
-    short = math.prod(facts.extents[d] for d in dims) < LONG_ROW
-    return frozenset(dims) if short else frozenset()
+    return frozenset(d for f, step in computed for d in facts.kept if 0 < f.coefficient(d) < step)
 
 
 def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeGuard
@@ -23,7 +24,7 @@ from summand.ir.nodes import (
     identity_of,
 )
 from summand.loops.nodes import Address, Apply, Bound, Load, Nest, Ref, Stmt
-from summand.rewrite.plan.costs import is_expansion
+from summand.rewrite.plan.costs import ROW, is_expansion
 from summand.rewrite.plan.nodes import Stage, Sum
 from summand.rewrite.recur.partial_folds import block_of
 from summand.schedule.accesses import dependences
@@ -168,10 +169,12 @@ def _scatter(task: Task, outs: tuple[Var, ...], op: ReduceAt) -> tuple[Stmt, ...
 
 def _apart(nest: Nest, op: ReduceAt) -> frozenset[str]:
     """Folded dims whose positions never meet in one element, all else being equal: they need not be
-    walked in order, and may fill the lanes. Of a window of places around a computed one, say."""
-    if not op.monoid.commutative:
-        return frozenset()
+    walked in order, and may fill the lanes, where rows are shorter than a vector. Of a window of
+    places around a computed one, say."""
     deps, extents = dependences(nest), nest.extents
+    row = math.prod(n for d, n in nest.dims if d not in op.dims)
+    if not op.monoid.commutative or row >= ROW:
+        return frozenset()
     forms = [s.at.form for s in nest.stores]
     computed = frozenset(d for s in nest.stores for r, _ in s.at.dynamic for d in deps[r])
     if not all(f.is_affine for f in forms):

@@ -213,9 +213,9 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
     if not stride or not store.at.form.is_affine:
         return False
     extents = nest.extents
-    below = _computed_span(nest, store, stride, extents[dim])
+    below, within = _computed_span(nest, store, stride, extents[dim])
     for atom, factor in store.at.form.terms:
-        if isinstance(atom, str) and atom != dim and abs(factor) <= stride:
+        if isinstance(atom, str) and atom not in (dim, *within) and abs(factor) <= stride:
             below += abs(factor) * (extents.get(atom, 1) - 1)
     if below >= stride:
         return False
@@ -223,22 +223,35 @@ def _apart(nest: Nest, store: Store, dim: str) -> bool:
     return all(i.at.form == store.at.form and not i.at.dynamic for i in same)
 
 
-def _computed_span(nest: Nest, store: Store, stride: int, extent: int) -> int:
-    """How far the computed terms of a store's address reach, as far as its guards let them; but
-    for those that step over all positions of the dim with this stride and extent."""
-    if not store.at.dynamic:
-        return 0
+def _computed_span(
+    nest: Nest, store: Store, stride: int, extent: int
+) -> tuple[int, frozenset[str]]:
+    """How far the computed terms of a store's address reach, as far as its guards let them, and the
+    dims that a guard holds together with them; but for terms that step over all positions of the
+    dim with this stride and extent."""
+    span, within = 0, frozenset[str]()
     ranges = value_ranges(nest.code, {d: (0, n - 1) for d, n in nest.dims})
-    span = 0
     for ref, factor in store.at.dynamic:
         if factor % (stride * extent) == 0:
             continue
         low, high = ranges[atom_of(ref)]
         for guard in store.at.guards:
-            if guard.dynamic == ((ref, 1),) and guard.form == Form():
-                low, high = max(low, 0), min(high, guard.size - 1)
+            if guard.dynamic != ((ref, 1),):
+                continue
+            if not guard.form.dims:
+                least = -guard.form.const
+                low, high = max(low, least), min(high, least + guard.size - 1)
+            elif _moves_with(store.at.form, guard.form, factor):
+                low, high, within = 0, guard.size - 1, within | guard.form.dims
         span += abs(factor) * (high - low)
-    return span
+    return span, within
+
+
+def _moves_with(form: Form, part: Form, factor: int) -> bool:
+    """Whether an address moves by `factor` with every step of what a guard holds in range."""
+    return form.is_affine and all(
+        isinstance(atom, str) and form.coefficient(atom) == c * factor for atom, c in part.terms
+    )
 
 
 # ---- tiling and parallel loops

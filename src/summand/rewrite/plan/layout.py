@@ -110,6 +110,9 @@ def choose_orders(
         if var not in orders:
             orders[var] = tuple(sorted(var.type.names, key=lambda d: (rank.get(d, LAST), d)))
     free = frozenset(v for v in values if v not in fixed)
+    for var, first in _batches(clusters, nests).items():
+        if var in orders and var not in fixed:
+            orders[var] = tuple(sorted(orders[var], key=lambda d: d not in first))
     for item in items:
         if isinstance(item, Cluster) and len(item.stages) > 1:
             own = [v for v in item.roots if v in free]
@@ -153,6 +156,18 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
         )
         for d, n in points.items()
     }
+
+
+def _batches(clusters: Sequence[Cluster], nests: Sequence[Nest]) -> dict[Var, frozenset[str]]:
+    """Dims along which computed places vary, of what is gathered or scattered at them: outermost,
+    so that what one batch of places reaches lies together."""
+    gathered: dict[Var, frozenset[str]] = {}
+    for walk in (w for n in nests for w in n.walks if w.computed):
+        own = frozenset(d for name, (d, _) in walk.moves.items() if name in walk.computed)
+        gathered[walk.var] = gathered.get(walk.var, own) & own
+    names = frozenset[str]().union(*gathered.values())
+    roots = [r for c in clusters for s in c.stages if s.walked for r in s.roots]
+    return {r: r.type.names & names for r in roots} | gathered
 
 
 def _move_together(made: Sequence[Var], nests: Sequence[Nest], orders: dict[Var, Order]) -> None:
