@@ -193,7 +193,7 @@ class _Choice:
             case ReduceAt():
                 row = row_dims(reader.op, reader.outs[0], self.graph.eqn)
                 lanes = math.prod(reader.op.args[0].type.sizes[d] for d in row)
-                return reader.op.args[0].type.count * -(-ROW // min(lanes, ROW))
+                return reader.op.args[0].type.count * -(-ROW // max(1, min(lanes, ROW)))
             case _:
                 return max((o.type.count for o in reader.outs), default=1)
 
