@@ -7,6 +7,7 @@ from summand.ir.builder import Builder
 from summand.ir.nodes import SUM, Map, Reduce, Type
 from summand.rewrite.contract import contract
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.merge_equal import merge_equal
 from tests.programs import programs
 from tests.rewrite.agreement import assert_same_results
 
@@ -68,6 +69,23 @@ def test_an_outer_product_with_two_readers_is_taken_apart():
     products = [set(e.op.args) for e in after.eqns if isinstance(e.op, Map)]
     assert {u, w} in products
     assert {t, u} not in products
+
+
+def test_sums_begin_with_what_several_of_them_contract():
+    b = Builder()
+    t, u, v, w = (
+        value(b, i=20, j=9, k=8),
+        value(b, j=9, r=12),
+        value(b, k=8, r=12),
+        value(b, i=20, r=12),
+    )
+    sizes = [(v, ["j", "k"], u), (w, ["i", "j"], u), (w, ["i", "k"], v)]
+    outs = [b.reduce(SUM, dims, b.map("mul", b.map("mul", t, x), y))[0] for x, dims, y in sizes]
+    after = merge_equal(contracted(b.finish(outs)))
+    made = sums(drop_unused(after))
+    assert made.count((("j",), {"i", "k", "r"})) == 1
+    assert (("k",), {"i", "r"}) in made
+    assert (("i",), {"k", "r"}) in made
 
 
 def test_an_order_that_saves_nothing_is_kept():

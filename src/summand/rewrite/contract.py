@@ -3,6 +3,9 @@
     %4 = sum{k} (%0{i,k} · %1{k,j} / %2{i})      ->   %4 = (sum{k} (%0 · %1)) / %2
     %5 = sum{k,j} (%0{i,k} · %1{k,j} · %3{j})    ->   %4 = sum{j} (%1 · %3); %5 = sum{k} (%0 · %4)
     %5 = sum{j} (%3{j} · sum{k} (%0 · %1))       ->   the same
+    %6 = sum{j,k} (%0{i,j,k} · %1{j,r} · %2{k,r})
+    %7 = sum{i,j} (%0 · %1 · %3{i,r})            ->   %4 = sum{j} (%0 · %1)
+                                                      %6 = sum{k} (%4 · %2); %7 = sum{i} (%4 · %3)
 
 The order is opt_einsum's. Products are reassociated, so results change in the last bits. 16-bit
 floats are left alone, since their intermediate results would be rounded. What has several readers
@@ -12,7 +15,7 @@ behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import opt_einsum
@@ -24,6 +27,7 @@ GAIN = 2.0  # how many times fewer multiplications another order must take
 GROWTH = 4  # how much larger than operands and result an intermediate value may be
 
 Dims = frozenset[str]
+Pair = tuple[frozenset[Var], Dims]  # two factors, and the dims that only they have
 
 
 def contract(program: Program) -> Program:
@@ -56,6 +60,7 @@ class _Contraction:
                 self.uses[var] = self.uses.get(var, 0) + 1
         for var in program.results:
             self.uses[var] = self.uses.get(var, 0) + 2
+        self.shared = self._shared()
 
     def run(self) -> Program:
         """Rewrite every sum; copy everything else."""
@@ -72,12 +77,13 @@ class _Contraction:
         if arg.type.dtype.bits < 32 or arg.type.count == 0 or not self._is_product(arg):
             return False
         for flatten in (True, False):
-            found = _Product(dict.fromkeys(eqn.op.dims), set(arg.type.names))
-            found.flops = float(arg.type.count)
-            self._collect(arg, found, flatten)
+            found = self._product(eqn.op, flatten)
             if flatten and not found.merged:
                 continue
-            path = _path(found, eqn.out) or (None if flatten else _grouping(found))
+            path = _path(found, eqn.out)
+            if path is None and not flatten:
+                pair = self.shared.get(eqn.out)
+                path = _grouping(found) if pair is None else _beginning(found, pair)
             if path is not None or (not flatten and (found.outer or found.under)):
                 self.new.loc = eqn.loc
                 self.new.bind(eqn.outs, [self._emit(found, path or [])])
@@ -85,7 +91,37 @@ class _Contraction:
                 return True
         return False
 
+    # ---- what several sums contract
+
+    def _shared(self) -> dict[Var, Pair]:
+        """With which pair of factors a sum begins, where another sum can begin with it, too, and
+        that is most of their work: what takes most first."""
+        products: dict[Var, _Product] = {}
+        for eqn in self.program.eqns:
+            if isinstance(eqn.op, Reduce) and _is_sum(eqn.op) and self._is_product(eqn.op.args[0]):
+                found = self._product(eqn.op, False)
+                if len(found.factors) == 3 and _path(found, eqn.out) is None:
+                    products[eqn.out] = found
+        readers: dict[Pair, list[Var]] = {}
+        for out, found in products.items():
+            for pair in _heavy_pairs(found, out):
+                readers.setdefault(pair, []).append(out)
+        chosen: dict[Var, Pair] = {}
+        for pair in sorted(readers, key=_work_first):
+            left = [out for out in readers[pair] if out not in chosen]
+            if len(left) > 1:
+                chosen |= dict.fromkeys(left, pair)
+        return chosen
+
     # ---- what is multiplied
+
+    def _product(self, op: Reduce, flatten: bool) -> _Product:
+        """A sum's factors; with those of the sums that it reads, where `flatten` says so."""
+        (arg,) = op.args
+        found = _Product(dict.fromkeys(op.dims), set(arg.type.names))
+        found.flops = float(arg.type.count)
+        self._collect(arg, found, flatten)
+        return found
 
     def _is_product(self, var: Var) -> bool:
         eqn = self.made.get(var)
@@ -173,7 +209,7 @@ def _path(found: _Product, out: Var) -> list[tuple[int, ...]] | None:
     """The pairwise order of contraction, where it beats the program's own by far."""
     if len(found.factors) < 3:
         return None
-    sizes = {d: n for v in found.factors for d, n in v.type.dims}
+    sizes = _sizes(found.factors)
     if any(d not in sizes for d in found.over):
         return None
     symbols = {d: opt_einsum.get_symbol(k) for k, d in enumerate(sorted(sizes))}
@@ -190,6 +226,39 @@ def _path(found: _Product, out: Var) -> list[tuple[int, ...]] | None:
     return [tuple(p) for p in path]
 
 
+def _heavy_pairs(found: _Product, out: Var) -> list[Pair]:
+    """Pairs of three factors that take nearly all of the work and leave little of it to do."""
+    pairs: list[Pair] = []
+    for third in found.factors:
+        both = frozenset(v for v in found.factors if v is not third)
+        names = frozenset().union(*(v.type.names for v in both))
+        dims = names & found.over.keys() - third.type.names
+        pair = both, dims
+        if len(both) < 2 or not dims or _work_of(pair) * 2 < found.flops:
+            continue
+        sizes = _sizes(found.factors)
+        flops, largest = _cost(found, _beginning(found, pair), sizes)
+        held = max(max(v.type.count for v in found.factors), out.type.count)
+        if flops < 1.25 * found.flops and largest <= GROWTH * held:
+            pairs.append(pair)
+    return pairs
+
+
+def _work_of(pair: Pair) -> float:
+    """Multiplications of a pair."""
+    return _volume(frozenset().union(*(v.type.names for v in pair[0])), _sizes(pair[0]))
+
+
+def _work_first(pair: Pair) -> tuple[float, list[int]]:
+    return -_work_of(pair), sorted(v.id for v in pair[0])
+
+
+def _beginning(found: _Product, pair: Pair) -> list[tuple[int, ...]]:
+    """The order of three factors that begins with two of them."""
+    first = tuple(k for k, v in enumerate(found.factors) if v in pair[0])
+    return [first, (0, 1)]
+
+
 def _grouping(found: _Product) -> list[tuple[int, ...]] | None:
     """The order that multiplies factors of few dims first, where the program's own does not.
 
@@ -197,7 +266,7 @@ def _grouping(found: _Product) -> list[tuple[int, ...]] | None:
     """
     if len(found.factors) < 3:
         return None
-    sizes = {d: n for v in found.factors for d, n in v.type.dims}
+    sizes = _sizes(found.factors)
     parts: list[Dims] = [v.type.names for v in found.factors]
     path: list[tuple[int, ...]] = []
     work = 0.0
@@ -228,6 +297,10 @@ def _cost(
             largest = max(largest, int(_volume(result, sizes)))
         parts.append(result)
     return flops, largest
+
+
+def _sizes(factors: Iterable[Var]) -> dict[str, int]:
+    return {d: n for v in factors for d, n in v.type.dims}
 
 
 def _volume(dims: Dims, sizes: Mapping[str, int]) -> float:

@@ -272,7 +272,7 @@ def _is_far(facts: Facts, load: Access, reuse: int, target: Target) -> bool:
     work = math.prod(facts.extents.values()) / 16
     width = PANEL * target.vector_bytes
     seen = min(1.0, width / math.gcd(min(rows), target.l2 // WAYS))  # share of the cache's sets
-    crowded = steps * width > seen * target.l2 / 2
+    crowded = seen < 1 and steps * width > seen * target.l2 / 2
     return min(rows) >= PAGE or crowded or (work > MUCH_WORK and any(r % LINE for r in rows))
 
 
