@@ -38,6 +38,12 @@ def test_one_stream_is_left_to_the_processor():
     assert "prefetch" not in sm.jit(lambda z: z * z + 1.0).inspect("loops", z)
 
 
+def test_an_array_that_is_only_read_is_asked_for_a_page_ahead():
+    z = sm.array(np.zeros(1 << 22, np.float32), i)
+    text = sm.jit(lambda z: sm.sum[i](z)).inspect("loops", z)
+    assert re.findall(r"prefetch a0=(\d+)", text) == ["1024"]
+
+
 @pytest.mark.parametrize("rows", [4096, 4099])
 def test_a_task_that_sums_over_its_tiles_asks_for_the_next_one(rows):
     z = sm.array(np.zeros((rows, 300), np.float32), i, j)

@@ -33,6 +33,7 @@ LEAST_STEPS = 8  # of a run, to bring the next one
 LINE = 64  # bytes
 MOST_AGAIN = 4  # tiles that read the same elements, each asking for the next ones
 FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it
+NEAR_BYTES = 4096  # the same where one array is only read, line after line
 
 
 def substitute_body(body: tuple[Stmt, ...], values: Mapping[str, Form]) -> tuple[Stmt, ...]:
@@ -177,21 +178,24 @@ def several_reads(kernel: Kernel) -> bool:
 def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nest:
     """A scheduled nest that asks early for what it reads once from large arrays, line by line.
 
-    The processor finds the next line of one stream by itself, not of several at once.
+    The processor finds the next line of one stream by itself, not of several at once; and where
+    nothing is stored it could fetch more than it does.
     """
     schedule = nest.schedule
     if schedule is None or not schedule.loops:
         return nest
     facts = analyse(nest, {b.name: b.dtype.bits for b in buffers.values()})
     walked = [a for a in facts.loads if lane_kind(a.strides, a.loose, schedule.lanes) == "unit"]
-    if len({(a.buffer, a.at) for a in walked}) < 2:
+    streams = len({(a.buffer, a.at) for a in walked})
+    if streams == 1 and not facts.reduced:
         return nest
+    ahead = FAR_BYTES if streams > 1 else NEAR_BYTES
     wanted: dict[str, int] = {}
     for load in walked:
         buffer = buffers[load.buffer]
         large = buffer.memory == "global" and buffer.size * load.bits // 8 > 2 * target.l2
         if large and _once(load, facts.extents) and load.buffer not in wanted:
-            wanted[load.buffer] = _distance(load, facts, schedule, FAR_BYTES)
+            wanted[load.buffer] = _distance(load, facts, schedule, ahead)
     found = tuple((b, d) for b, d in wanted.items() if d)
     return replace(nest, schedule=replace(schedule, prefetch=found))
 
