@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import summand as sm
 from summand import compiler
 from summand import dtypes as dt
 from summand.ad import vjp
@@ -11,6 +12,7 @@ from summand.ir.interp import run
 from summand.ir.nodes import Read, Recur, Type
 from summand.loops.nodes import Carry, Loop, Nest
 from summand.rewrite.drop_unused import drop_unused
+from summand.schedule.lower_rows import TOGETHER
 from tests.lower.agreement import assert_lowers, order_of
 from tests.lower.cases import value
 from tests.programs import arguments
@@ -72,3 +74,19 @@ def test_compiled(sizes, forward):
 
 def gradient(program):
     return drop_unused(vjp(program, tuple(range(len(program.params)))))
+
+
+def test_states_that_backward_reads_lie_with_the_batch_side_by_side():
+    b, i, j = sm.dims("b i j")
+
+    def warped(costs):
+        def step(r):
+            near = sm.minimum(r[i : i - 1], r[j : j - 1])
+            return costs + sm.exp(-near) + sm.exp(-r[i : i - 1, j : j - 1])
+
+        return sm.sum[b](sm.recur(step, over=(i, j), init=0.0)[i:-1, j:-1] ** 2)
+
+    costs = sm.array(np.ones((32, 48, 64), np.float32), b, i, j)
+    text = sm.jit(sm.value_and_grad(warped)).inspect("loops", costs)
+    turned = text.count("end_lanes")  # rows of the costs, in both directions, and of their gradient
+    assert 0 < turned <= 3 * TOGETHER

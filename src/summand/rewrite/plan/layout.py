@@ -230,6 +230,9 @@ def _nests(cluster: Cluster, bodies: Bodies, room: int) -> Iterable[Nest]:
     if len(cluster.stages) > 1:
         share = _share(cluster, room)
         held = {d: 1 if n < 4 * SHARE else share for d, n in cluster.shared}
+        longest = max(cluster.shared, key=lambda x: x[1], default=None)
+        if longest is not None and any(s.carried is not None for s in cluster.stages):
+            held[longest[0]] = min(longest[1], share)  # lanes
     for block in cluster.blocks:
         held |= {block.dim: block.size, block.place: 1}
     for stage in cluster.stages:
