@@ -124,6 +124,30 @@ def test_a_small_output_of_a_large_state_stays_inside():
     assert len(loops(new)[0].body.results) == 2
 
 
+def reading(columns):
+    """m[t] = m[t-1] + Σ_i s[t]{i,j} m[t-1]{j}, and y[t] = Σ_j s[t]{i,j} m[t]{j}: both read s."""
+    body = Builder()
+    m, s = body.param(array(j=columns)), body.param(array(i=3, j=columns))
+    body.param(Type(i32))
+    (more,) = body.reduce(SUM, ["i"], body.map("mul", s, m))
+    new = body.map("add", m, more)
+    (y,) = body.reduce(SUM, ["j"], body.map("mul", s, new))
+    inner = body.finish([new, y])
+    b = Builder()
+    start, slices = b.param(array(j=columns)), b.param(array(i=3, j=columns, t=5))
+    op = Recur(("t",), (True,), (5,), (Read(0, (1,)),), (start,), (slices,), inner)
+    return b.finish(b.emit(op, [array(j=columns, t=5), array(i=3, t=5)]))
+
+
+def test_a_small_sum_of_what_the_loop_reads_stays_inside():
+    for columns, inside in ((30, [("i",), ("j",)]), (4, [("i",)])):
+        program = reading(columns)
+        new = drop_unused(split_recur(program))
+        assert_same_results(program, new)
+        (loop,) = loops(new)
+        assert contractions(loop.body) == inside
+
+
 def test_a_value_that_is_stored_anyway_is_not_stored_twice():
     """h = a·h + x: the reverse loop stores one cotangent, for both a and x."""
     body = Builder()

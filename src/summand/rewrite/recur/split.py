@@ -10,6 +10,7 @@ Hoisted: reductions (and other equations than maps) that read no state, and what
 every step. Sunk: results that feed no state, where what they need of the loop takes no more memory
 than they do; so a weight's gradient becomes one contraction over time and batch. A sum over a dim
 that all else in the loop has is sunk for some more memory, since the loop runs in tasks without it.
+A small sum of what the loop reads in any case stays: outside that would be read once more.
 
 Needs a verified Program. Keeps every result up to the order of sums. Leaves equations with
 sub-programs where they are; unused states are for `drop_unused`.
@@ -43,6 +44,8 @@ from summand.ir.nodes import (
 )
 from summand.ir.recurrences import earlier, uniform
 from summand.rewrite.rebuild import Rebuild, inside
+
+LESS = 4  # times smaller than what it is made from, so that a result is made where that is read
 
 
 def split_recur(program: Program) -> Program:
@@ -163,6 +166,7 @@ def _cut(body: _Body, hoisted: frozenset[Var]) -> _Cut:
             room = max(room, sum(v.type.nbytes for v in stored))
         fits = result not in loop and result not in op.body.params
         fits = fits and not any(v in op.body.params for v in new)
+        fits = fits and not _reads_again(body, result, border, loop)
         if fits and size <= room and body.movable([result], frozenset(border)):
             sunk.append(number)
             exposed.extend(new)
@@ -179,6 +183,17 @@ def _mixes(body: _Body, result: Var, loop: set[Var], others: Sequence[Var]) -> b
     below = body.needed([result], frozenset(loop)) - loop
     reduced = {d for v in below if v in body.made for d in _folded(body.made[v])}
     return bool(others) and any(all(d in v.type.names for v in others) for d in reduced)
+
+
+def _reads_again(body: _Body, result: Var, border: Sequence[Var], loop: set[Var]) -> bool:
+    """Whether a result is small beside slices of what the loop reads anyway, step by step: outside
+    they would come from far away once more."""
+    op = body.op
+    needed = body.needed([result], frozenset(border)) & loop
+    slices = zip(op.body.params[len(op.reads) :], op.captured, strict=False)
+    over = set(op.over)
+    again = sum(p.type.nbytes for p, c in slices if p in needed and c.type.names & over)
+    return again > LESS * result.type.nbytes
 
 
 def _folded(eqn: Eqn) -> tuple[str, ...]:
