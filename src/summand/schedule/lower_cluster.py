@@ -36,26 +36,34 @@ def lower_cluster(
     stages = [s for s in cluster.stages if any(v.type.count for v in s.roots)]
     if not stages:
         return []
+    cut = [t for t in tiles if t.tile < t.size]
     task = Task(graph, dict(storage), memory, made=frozenset(cluster.roots))
-    walked = walks([t for t in tiles if t.tile < t.size], cluster)
+    walked = walks(cut, cluster)
     for w in walked:
         w.bind(task)
+    if len(walked) > 1 and not cluster.summed and len(stages) > 1:
+        held = Packer(task, orders, {w.tile.dim: w.tile.steps for w in walked}).held(stages)
+        if held is not None:
+            task = Task(graph, dict(storage), memory, made=frozenset(cluster.roots))
+            walked = walks(cut, cluster, held)
+            for w in walked:
+                w.bind(task)
     for block in cluster.blocks:
         number = next((w.index for w in walked if w.tile.dim == block.dim), Form())
         task.at[block.place], task.inner[block.place] = Coord(number), 1
         task.blocks[block.dim] = number * block.size
     _place_scratch(task, stages, cluster.scratch, orders)
-    sums = Sums(task, {w.tile.dim: w for w in walked}, new_buffer)
+    sums = Sums(task, orders, {w.tile.dim: w for w in walked}, new_buffer)
     for stage in stages:
         if stage.sums:
             sums.add(stage)
-    packer = Packer(task, orders)
+    packer = Packer(task, orders, {w.tile.dim: w.steps for w in walked if w.steps > 1})
     parts = [packer.lower(stage, len(stages) > 1) for stage in stages]
     name = _name(graph, cluster)
     body: tuple[Stmt, ...] = tuple(stmt for part in parts for stmt in part)
     for w in reversed([w for w in walked if w.steps > 1]):
         body = w.around(body)
-    body = (*sums.start, *body)
+    body = (*sums.start, *packer.start, *body)
     for w in reversed([w for w in walked if w.steps == 1]):
         body = w.around(body)
     grid = tuple((f"{w.tile.dim}.t", w.parts) for w in walked if w.parts > 1 or w.steps == 1)

@@ -19,17 +19,20 @@ from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import SCALAR_OP, Reduce, Var, identity_of
 from summand.loops.nodes import Fold, Guard, Kernel, Let, Loop, Stmt, When
+from summand.rewrite.plan.layout import Nest, improved, nest_of
 from summand.rewrite.plan.nodes import Cluster, Stage, Sum, Tile
 from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import ZERO, Coord, Storage
 from summand.schedule.expressions import combine_of
 from summand.schedule.task import NestBuilder, Task
 
+Order = tuple[str, ...]
 Launched = tuple[Kernel, tuple[str, ...]]
 NewBuffer = Callable[[DType, int], str]
 TASKS = 16  # that a kernel with sums should have
 FEWER = 8  # the same where the sums of all of them would take more than
 MOST_BYTES = 4 << 20
+MOST_TASKS = 64  # into which tiles are gathered that nothing sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,15 @@ class Walked:
         return (Loop(f"{dim}.s", self.steps, body),) if self.steps > 1 else body
 
 
-def walks(tiles: Sequence[Tile], cluster: Cluster) -> list[Walked]:
+def walks(
+    tiles: Sequence[Tile], cluster: Cluster, held: frozenset[str] | None = None
+) -> list[Walked]:
     """How the tiles are walked: those that nothing sums are tasks, and of the others first those
-    whose sums take the fewest bytes, until there are tasks enough."""
+    whose sums take the fewest bytes, until there are tasks enough. Where operands are copied that
+    move along the dims `held` only, a task walks the other dims and copies them once."""
     folded = dict.fromkeys(cluster.summed, 0)
+    if held is not None:
+        folded = {t.dim: 0 for t in tiles if t.dim not in held}
     for stage in cluster.stages:
         for root, found in zip(stage.roots, stage.sums):
             for d in found.dims:
@@ -85,6 +93,7 @@ def walks(tiles: Sequence[Tile], cluster: Cluster) -> list[Walked]:
     for t in sorted(tiles, key=lambda t: (folded.get(t.dim, 0), t.dim)):
         if t.dim in folded:
             wanted = TASKS if folded[t.dim] * TASKS <= MOST_BYTES else FEWER
+            wanted = wanted if held is None else MOST_TASKS
             tasks = product(parts.values())
             cut = min(t.steps, -(-wanted // tasks)) if 2 * tasks <= wanted else 1
             steps = -(-t.steps // cut)
@@ -100,6 +109,7 @@ class Sums:
     """The sums of one kernel: statements before its loops, and kernels that fold parts."""
 
     task: Task
+    orders: Mapping[Var, Order]
     walked: Mapping[str, Walked]
     new_buffer: NewBuffer
     start: list[Stmt] = field(default_factory=list)
@@ -112,26 +122,27 @@ class Sums:
         for root, found in zip(stage.roots, stage.sums, strict=True):
             if not isinstance(found.fold.op, Reduce):
                 raise InternalError("lower: a sum over tiles that is no reduction")
-            self._add(root, found, found.fold.op)
+            self._add(root, found, found.fold.op, nest_of(stage, self.task.inner))
 
-    def _add(self, root: Var, found: Sum, op: Reduce) -> None:
+    def _add(self, root: Var, found: Sum, op: Reduce, nest: Nest) -> None:
         over = [self.walked[d] for d in found.dims if d in self.walked]
         parts = tuple(w.tile.dim for w in over if w.parts > 1)
         whole = self.task.storage[root]
         wide = accumulator(whole.dtype)
         if parts or (wide != whole.dtype and any(w.steps > 1 for w in over)):
-            self.task.storage[root] = self._memory(root, whole, wide, parts)
+            order = improved(root, [nest], dict(self.orders))
+            self.task.storage[root] = self._memory(root, order, wide, parts)
             self._parted.append((root, op, whole, self.task.storage[root], parts))
         if any(w.steps > 1 for w in over):
             self.task.combines[root] = SCALAR_OP[op.monoid.name]
             self.start += self._identity(root, found, op)
 
-    def _memory(self, root: Var, whole: Storage, dtype: DType, parts: tuple[str, ...]) -> Storage:
+    def _memory(self, root: Var, order: Order, dtype: DType, parts: tuple[str, ...]) -> Storage:
+        """Memory of its own for each part, in the order that suits the stage."""
         sizes, count = root.type.sizes, root.type.count
         counts = [self.walked[d].parts for d in parts]
         name = self.new_buffer(dtype, count * product(counts))
-        dims = tuple((d, sizes[d]) for d, _ in whole.strides if d in sizes)
-        storage = Storage.dense(name, dtype, dims)
+        storage = Storage.dense(name, dtype, tuple((d, sizes[d]) for d in order))
         base, step = ZERO, count
         for d, n in zip(parts, counts, strict=True):
             base, step = base + Form.of(f"{d}.t") * step, step * n

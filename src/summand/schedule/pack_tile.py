@@ -1,19 +1,20 @@
-"""Copy what a product reads across the grain into scratch, once for each tile.
+"""Copy what a product reads across the grain into scratch, once for each tile or each task.
 
     nest t u d: S[u, t] += Q[t, d] · K[u, d]   ->   nest t d: QT[d, t] = Q[t, d]
                                                     nest t u d: S[u, t] += QT[d, t] · K[u, d]
 
-Only where each element is read several times, all of them in one way, and the copy fits in the
-cache beside the tile.
+Only where each element is read several times and the copy fits in the cache beside the tile. Of
+what no tile has a part of its own, the whole is copied before the loop over a task's tiles; so is
+what is read in several ways.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from summand.ir.nodes import Map, Reduce, Var
+from summand.ir.nodes import Map, Reduce, Reindex, Var
 from summand.loops.nodes import Stmt
 from summand.rewrite.plan.layout import Nest, Walk, best_lanes, is_scattered, nest_of
 from summand.rewrite.plan.nodes import Stage
@@ -29,10 +30,13 @@ ROOM = 256 << 10  # bytes of one copy
 
 @dataclass(slots=True)
 class Packer:
-    """Lowers the stages of one kernel, packing operands where that helps."""
+    """Lowers the stages of one kernel, packing operands where that helps. `stepped`: in how many
+    steps a task walks tiled dims. `start` has the copies that it makes before."""
 
     task: Task
     orders: Mapping[Var, Order]
+    stepped: Mapping[str, int] = field(default_factory=dict)
+    start: list[Stmt] = field(default_factory=list)
     _packed: dict[tuple[Var, Order], Storage] = field(default_factory=dict)
     _made: int = 0
 
@@ -40,17 +44,21 @@ class Packer:
         """The statements of a stage: copies of operands before it, of results behind it."""
         if not tiled or not self._is_plain(stage):
             return lower_stage(self.task, stage)
-        nest = nest_of(stage, self.task.inner)
+        nest = self._nest(stage)
         lanes = best_lanes(nest, self.orders)
         reads = Counter(walk.var for walk in nest.walks)
         before: list[Stmt] = []
         after: list[Stmt] = []
         instead: dict[Var, Storage] = {}
         for walk in nest.walks:
-            if reads[walk.var] > 1 or not self._pays(nest, walk, lanes, stage.carried is not None):
+            if walk.var in instead or not self._pays(nest, walk, lanes, stage.carried is not None):
                 continue
-            if any(w.var is walk.var and w.moves != walk.moves for w in nest.walks):
+            alone = reads[walk.var] == 1 and self._is_of_tile(walk)
+            if not alone and (walk.var in self.task.made or not self._may_be_whole(walk.var)):
                 continue  # a copy of the tile would not have what the other read wants
+            if not alone:
+                self._pack_whole(walk, lanes, instead)
+                continue
             if walk.var not in stage.roots:
                 before += self._pack(walk, lanes, instead)
             elif stage.carried is not None:
@@ -60,9 +68,34 @@ class Packer:
             task = replace(task, storage={**task.storage, **instead})
         return (*before, *lower_stage(task, stage), *after)
 
+    def held(self, stages: Sequence[Stage]) -> frozenset[str] | None:
+        """The tiled dims along which copied operands move; None where nothing is copied."""
+        found: set[str] | None = None
+        for stage in stages:
+            if self._is_plain(stage) and stage.carried is None:
+                nest = self._nest(stage)
+                lanes = best_lanes(nest, self.orders)
+                for walk in nest.walks:
+                    if walk.var not in self.task.made and self._pays(nest, walk, lanes, False):
+                        found = (found or set()) | (walk.moves.keys() & self.task.at.keys())
+        return None if found is None else frozenset(found)
+
+    def _nest(self, stage: Stage) -> Nest:
+        """The stage's nest, as far as operands are copied for each tile anew."""
+        nest = nest_of(stage, self.task.inner)
+        return replace(nest, walks=tuple(self._share(w) for w in nest.walks))
+
+    def _share(self, walk: Walk) -> Walk:
+        if walk.var in self.task.made:
+            return walk
+        moved = {*walk.moves, *walk.computed}
+        steps = product(n for d, n in self.stepped.items() if d not in moved)
+        return replace(walk, elements=-(-walk.elements // steps))
+
     def _is_plain(self, stage: Stage) -> bool:
         eqn = self.task.graph.eqn(stage.roots[0])
-        plain = eqn is not None and isinstance(eqn.op, Map | Reduce) and bool(stage.folds)
+        plain = eqn is not None and isinstance(eqn.op, Map | Reduce | Reindex)
+        plain = plain and bool(stage.folds)
         return plain or stage.carried is not None
 
     def _pays(self, nest: Nest, walk: Walk, lanes: Order, carries: bool) -> bool:
@@ -74,10 +107,28 @@ class Packer:
             return False
         if len(walk.moves) != len(walk.var.type.dims):
             return False
-        moved = {dim: name for name, (dim, _) in walk.moves.items()}
-        if any(moved[d] != d and d in self.task.at for d in moved):
-            return False
         return self._count(walk.var) * walk.var.type.dtype.bytes <= ROOM
+
+    def _is_of_tile(self, walk: Walk) -> bool:
+        """Whether all tiled dims of a value are read at the tile's own positions."""
+        return all(name == d or d not in self.task.at for name, (d, _) in walk.moves.items())
+
+    def _may_be_whole(self, var: Var) -> bool:
+        """Whether a copy of a whole value serves all tiles of a task."""
+        return bool(self.stepped) and var.type.nbytes <= ROOM
+
+    def _pack_whole(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> None:
+        """A copy that is made before the loop over the tiles."""
+        var, order = walk.var, self._order(walk, lanes)
+        known = self._packed.get((var, order))
+        if known is None:
+            sizes = var.type.sizes
+            task = self.task.without(self.task.at)
+            dims = tuple((d, sizes[d]) for d in order)
+            known = Storage.dense(self._scratch(var, var.type.count), var.type.dtype, dims)
+            self._packed[var, order] = known
+            self.start.append(_copy(task, var, order, self.task.storage[var], known))
+        instead[var] = known
 
     def _count(self, var: Var) -> int:
         return product(self.task.inner.get(d, n) for d, n in var.type.dims)
@@ -90,13 +141,17 @@ class Packer:
             instead[var] = known
             return []
         packed = instead[var] = self._packed[(var, order)] = self._memory(var, order)
-        return [self._copy(var, order, self.task.storage[var], packed)]
+        copy = _copy(self.task, var, order, self.task.storage[var], packed)
+        if var not in self.task.made and self.stepped.keys().isdisjoint(var.type.names):
+            self.start.append(copy)
+            return []
+        return [copy]
 
     def _unpack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
         """The nest that brings a result from the order of the lanes to its own."""
         order = self._order(walk, lanes)
         made = instead[walk.var] = self._memory(walk.var, order)
-        return [self._copy(walk.var, self.orders[walk.var], made, self.task.storage[walk.var])]
+        return [_copy(self.task, walk.var, self.orders[walk.var], made, self.task.storage[walk.var])]
 
     def _order(self, walk: Walk, lanes: Order) -> Order:
         inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
@@ -104,15 +159,20 @@ class Packer:
 
     def _memory(self, var: Var, order: Order) -> Storage:
         task, sizes = self.task, var.type.sizes
-        self._made += 1
-        name = f"pack {self._made}"
-        task.add_scratch(name, var.type.dtype, self._count(var))
+        name = self._scratch(var, self._count(var))
         dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
         return task.within(Storage.dense(name, var.type.dtype, dims))
 
-    def _copy(self, var: Var, order: Order, source: Storage, target: Storage) -> Stmt:
-        sizes = var.type.sizes
-        builder = NestBuilder.over(self.task, {d: sizes[d] for d in order})
-        at = builder.point(var.type.dims)
-        builder.store(target, at, builder.code.load_from(source, at))
-        return builder.finish()
+    def _scratch(self, var: Var, count: int) -> str:
+        self._made += 1
+        name = f"pack {self._made}"
+        self.task.add_scratch(name, var.type.dtype, count)
+        return name
+
+
+def _copy(task: Task, var: Var, order: Order, source: Storage, target: Storage) -> Stmt:
+    sizes = var.type.sizes
+    builder = NestBuilder.over(task, {d: sizes[d] for d in order})
+    at = builder.point(var.type.dims)
+    builder.store(target, at, builder.code.load_from(source, at))
+    return builder.finish()

@@ -203,7 +203,7 @@ class _Joining:
         if one.fixed or two.fixed or self._path_around(a, b) or self._path_around(b, a):
             return 0.0
         shared = _shared(one, two)
-        if _is_trifle(one, two, shared) or _is_trifle(two, one, shared):
+        if self._is_trifle(a, b, shared):
             return 0.0
         small = slot_cycles(one.slots + two.slots, 32, self.target) < SMALL
         if not small and product(n for _, n in shared) < 2 * self.target.threads:
@@ -229,6 +229,16 @@ class _Joining:
                 return 0.0
             saved += move_cycles(sibling.type.nbytes, self.target) / 2
         return saved - (0.0 if small else self._loss(one, two, shared, scratch))
+
+    def _is_trifle(self, a: int, b: int, shared: Dims) -> bool:
+        """Whether joining one of the groups, next to no work and little to move, would cost the
+        other dims that it may be tiled by."""
+        one, two = self.groups[a], self.groups[b]
+        least, most = (one, two) if one.slots < two.slots else (two, one)
+        if least.slots * TRIFLE >= most.slots or not shared < most.shared:
+            return False
+        saved = self._saved(one, two, self._private(a, b), shared)
+        return saved * TRIFLE < slot_cycles(most.slots, 32, self.target)
 
     def _across(self, a: int, b: int, shared: Dims) -> bool:
         """Whether tiles would read a large value across the tiles that it was made in."""
@@ -318,8 +328,8 @@ class _Joining:
                 lost += TILING_LOSS * cycles / self.target.threads
         tiles = product(n for _, n in shared) * (scratch + 64) / (self.target.l2 / 2)
         names = {d for d, _ in shared}
-        for var in (*one.reads, *two.reads):
-            if var.type.nbytes > self.target.l2 // 4 and not var.type.names & names:
+        for var, accesses in (*one.reads.items(), *two.reads.items()):
+            if var.type.nbytes > self.target.l2 // 4 and not _moves(accesses, names):
                 lost += max(tiles, 1.0) * var.type.nbytes / 16 / self.target.threads
         return lost
 
@@ -397,15 +407,15 @@ def _narrows(one: Group, two: Group, shared: Dims) -> bool:
     return False
 
 
-def _is_trifle(one: Group, two: Group, shared: Dims) -> bool:
-    """Whether joining `one`, next to no work, would cost the other dims that it may be tiled by."""
-    return one.slots * TRIFLE < two.slots and shared < two.shared
-
-
 def _along(one: Group, two: Group, var: Var, shared: Dims) -> bool:
     """Whether both read a value at the same place along the shared dims."""
     accesses: Iterable[Access] = (*one.reads.get(var, ()), *two.reads.get(var, ()))
     return bool(shared) and all(a.is_identity(d) for a in accesses for d, _ in shared)
+
+
+def _moves(accesses: Iterable[Access], names: set[str]) -> bool:
+    """Whether a value is read elsewhere from tile to tile."""
+    return any(a.computed & names or any(f and f.dims & names for _, f in a.at) for a in accesses)
 
 
 def _span(access: Access, dim: str, shared: Dims, extents: Mapping[str, int]) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def _fused(program: Program, target: Target, options: Options, orders: Orders) -
     dropped = None
     if options.remat:
         outside = sum(v.type.nbytes for v in (*program.params, *program.results))
-        dropped = recomputed(groups, soft, chosen.price, target, outside)
+        dropped = recomputed(groups, soft, target, outside)
     if dropped:
         groups = _without(graph, program, groups, stored - dropped)
     return Plan(program, tuple(_items(graph, groups, results, target)))

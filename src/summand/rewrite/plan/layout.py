@@ -120,7 +120,7 @@ def choose_orders(
     gathered = {w.var for n in nests for w in n.walks if w.computed}
     for var in sorted(values, key=lambda v: (v not in gathered, -v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
-            orders[var] = _improved(var, touching.get(var, ()), orders)
+            orders[var] = improved(var, touching.get(var, ()), orders)
     return orders
 
 
@@ -194,7 +194,7 @@ def _move_together(made: Sequence[Var], nests: Sequence[Nest], orders: dict[Var,
     orders.update(best)
 
 
-def _improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Order:
+def improved(var: Var, nests: Sequence[Nest], orders: dict[Var, Order]) -> Order:
     """The order whose innermost dims make the nests around a value cheapest."""
     start = best = orders[var]
     if len(best) < 2 or not nests:

@@ -27,13 +27,11 @@ LANES = 16  # elements of a shared dim that a tile holds at least, where a recur
 def recomputed(
     groups: Sequence[Group],
     soft: frozenset[Var],
-    price: Mapping[Var, float],
     target: Target,
     outside: int = 0,
 ) -> frozenset[Var]:
-    """Soft values that each reader evaluates again. `price`: slots of one element. What is larger
-    than the `outside` bytes of all parameters and results does not pass for something that a cache
-    would hold."""
+    """Soft values that each reader evaluates again. What is larger than the `outside` bytes of all
+    parameters and results does not pass for something that a cache would hold."""
     makers = {r: unit for group in groups for unit in group.units for r in unit.roots}
     slow = target.dram_bytes_per_cycle / 2  # it pushes out what others would hold
     dropped: dict[Var, Again] = {}
@@ -50,7 +48,7 @@ def recomputed(
                     here = replace(target, l3=0, dram_bytes_per_cycle=slow) if far else target
                     again = Again.of(unit, makers, dropped)
                     found = readers.get(root, [])
-                    if not _keep(root, again, k, found, groups, price[root], here):
+                    if not _keep(root, again, k, found, groups, here):
                         dropped[root] = again
     return frozenset(dropped)
 
@@ -103,19 +101,16 @@ def _keep(
     own: int,
     readers: Sequence[int],
     groups: Sequence[Group],
-    price: float,
     target: Target,
 ) -> bool:
     """Whether keeping a soft value costs less than evaluating it in every reader."""
     apart = [k for k in dict.fromkeys(readers) if k != own]
-    price = min(price, once.slots / max(var.type.count, 1))  # from what is kept on
+    once_more = slot_cycles(once.slots, var.type.dtype.bits, target)
     if not apart:
         if _fits(var, groups[own], target):
-            return price * (len(readers) - 1) >= KEEP
-        again = slot_cycles(price * var.type.count, var.type.dtype.bits, target)
+            return once.slots * (len(readers) - 1) >= KEEP * var.type.count
         moved = move_cycles(var.type.nbytes, target) / 2
-        return moved * (1 + len(readers)) < again * (len(readers) - 1)
-    once_more = slot_cycles(once.slots, var.type.dtype.bits, target)
+        return moved * (1 + len(readers)) < once_more * (len(readers) - 1)
     again = 0.0
     for k in apart:
         known = {a.var for u in groups[k].units for a in u.reads} | {

@@ -40,7 +40,7 @@ from summand.rewrite.plan.costs import (
     row_dims,
     slot_cycles,
 )
-from summand.rewrite.plan.nodes import Graph, Inner, is_control
+from summand.rewrite.plan.nodes import Graph, Inner, is_control, reads_of
 from summand.rewrite.recur.carried import in_turns
 
 DEPTH = 48  # equations between a stored value and what it reads; bounds the size of a nest
@@ -48,16 +48,17 @@ FANS = 3  # values read at several places, one behind the other: the code double
 SOFT = 2.0  # slots below which a value is evaluated again by each reader
 SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
 READ = 3.0  # slots to choose between an earlier state and the initial one
+GROWTH = 4  # how much larger than all that it is made from an array is that need not be there
+TWICE = 1.25  # how often its elements are computed then, at most
 SMALL_FOLD = 16  # elements of a reduction that may run inside another one
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Values with memory. `price`: slots of one element of each value, from what is stored on."""
+    """Values with memory."""
 
     hard: frozenset[Var]
     soft: frozenset[Var]
-    price: Mapping[Var, float]
 
     @property
     def all(self) -> frozenset[Var]:
@@ -89,7 +90,10 @@ class _Choice:
         for eqn in self.program.eqns:
             self._equation(eqn)
         self._inline_reductions()
-        return Chosen(frozenset(self.hard), frozenset(self.soft - self.hard), self.price)
+        for eqn in self.program.eqns:
+            if len(eqn.outs) == 1 and eqn.out in self.hard - self.wanted:
+                self._read_elsewhere(eqn.out)
+        return Chosen(frozenset(self.hard), frozenset(self.soft - self.hard))
 
     def _equation(self, eqn: Eqn) -> None:
         sources = inputs(eqn)
@@ -196,6 +200,37 @@ class _Choice:
                 return reader.op.args[0].type.count * -(-ROW // max(1, min(lanes, ROW)))
             case _:
                 return max((o.type.count for o in reader.outs), default=1)
+
+    # ---- what only few readers want, at other places
+
+    def _read_elsewhere(self, root: Var) -> None:
+        """A large array that is only read at other places, most of it once, need not be there: each
+        reader computes what it reads. (Similarities of which the greatest in each block are wanted,
+        and then a few.)"""
+        if root.type.nbytes <= self.target.l2:
+            return
+        ends: list[Eqn] = []
+        between: set[Var] = set()
+        waiting = [root]
+        while waiting:
+            var = waiting.pop()
+            between.add(var)
+            for reader in self.graph.readers.get(var, ()):
+                match reader.op:
+                    case Map() if reader.out.type.dims == root.type.dims:
+                        waiting.append(reader.out)
+                    case Reindex(arg, _, mode) if arg == var and mode != "raise":
+                        ends.append(reader)
+                    case _:
+                        return
+        if between & (self.wanted | self.hard - {root}):
+            return
+        made = reads_of(self.graph, frozenset(self.hard | self.soft), (root,))
+        small = GROWTH * sum(v.type.count for v in made) <= root.type.count
+        if small and sum(e.out.type.count for e in ends) <= TWICE * root.type.count:
+            self.hard -= between
+            self.soft -= between
+            self.hard |= {e.out for e in ends}
 
     # ---- reductions that need no memory
 
