@@ -13,7 +13,7 @@ from summand.ir.builder import Builder
 from summand.ir.index import Form
 from summand.ir.interp import run
 from summand.ir.nodes import MAX, SUM
-from summand.loops.nodes import Launch
+from summand.loops.nodes import Launch, Loop, Nest
 from summand.options import Options, Target
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.layout import Bodies, choose_orders
@@ -161,3 +161,25 @@ def test_scratch_lives_until_its_last_reader():
         reads = {a.var for a in stage.reads} & cluster.scratch
         assert reads <= values
     assert frozenset().union(*alive) == cluster.scratch
+
+
+def points(i, j, kind=dt.f32):
+    """Sums over all pairs of points whose coordinates are innermost, both ways."""
+    b = Builder()
+    x, w = value(b, kind, i=i, d=3), value(b, kind, i=i)
+    off = b.map("sub", x, value(b, kind, j=j, d=3))
+    e = b.map("exp", b.map("neg", b.reduce(SUM, ["d"], b.map("mul", off, off))[0]))
+    rows = b.reduce(SUM, ["j"], e)[0]
+    weighed = b.map("mul", off, b.map("mul", e, b.map("mul", rows, w)))
+    return b.finish([rows, b.reduce(SUM, ["i"], weighed)[0], b.reduce(SUM, ["j"], weighed)[0]])
+
+
+@pytest.mark.parametrize(("i", "j"), [(256, 128), (307, 83)])
+def test_points_are_brought_into_the_order_of_the_lanes_once_for_each_task(i, j):
+    program = points(i, j)
+    target = replace(TINY, l2=1 << 12)
+    module = assert_lowers(program, arguments(program), target=target, scheduled=True, reverse=True)
+    kernel = max(module.kernels, key=lambda k: len(k.body))
+    turned = [n for n in kernel.body if isinstance(n, Nest) and dict(n.dims).get("d") == 3]
+    assert turned
+    assert isinstance(kernel.body[-1], Loop)

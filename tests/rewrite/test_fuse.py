@@ -4,7 +4,8 @@ import time
 
 from summand import dtypes as dt
 from summand.ir.builder import Builder
-from summand.ir.nodes import MAX, SUM
+from summand.ir.index import Form
+from summand.ir.nodes import MAX, SUM, Type
 from summand.options import Options, Target
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.plan.fuse import fuse
@@ -198,3 +199,27 @@ def test_halves_of_different_tiles_stay_apart():
     low = b.reduce(SUM, ["e"], b.map("mul", queries, b.reduce(SUM, ["u"], keys)[0]))[0]
     found = clusters(b.finish([b.map("div", top, low)]))
     assert [c for c in found if "t" in shared(c)]
+
+
+def similarities(i, j, block, few):
+    """The greatest products of each block, and a few of them at computed places."""
+    b = Builder()
+    x, y = value(b, i=i, d=64), value(b, j=j, d=64)
+    place = b.param(Type.of(dt.i32, {"i": i, "q": few}))
+    whole = b.reduce(SUM, ["d"], b.map("mul", x, y))[0]
+    form = Form.of("w") * block + Form.of("v")
+    parts = b.reindex(b.map("abs", whole), {"j": form}, {"w": j // block, "v": block})
+    best = b.reduce(MAX, ["v"], parts)[0]
+    return b.finish([best, b.reindex(whole, {"j": place}, {})]), whole
+
+
+def test_products_that_are_read_elsewhere_are_taken_there():
+    program, whole = similarities(1024, 16384, 32, 10)
+    found = clusters(program)
+    assert all(r.type.count < whole.type.count for c in found for r in set(c.roots) - c.scratch)
+    assert any(shared(c) == {"i", "w"} for c in found)
+
+
+def test_products_that_are_read_more_often_are_kept():
+    program, whole = similarities(1024, 16384, 32, 8000)
+    assert whole in {r for c in clusters(program) for r in c.roots}

@@ -10,7 +10,6 @@ what is read in several ways.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,7 +36,7 @@ class Packer:
     orders: Mapping[Var, Order]
     stepped: Mapping[str, int] = field(default_factory=dict)
     start: list[Stmt] = field(default_factory=list)
-    _packed: dict[tuple[Var, Order], Storage] = field(default_factory=dict)
+    _packed: dict[tuple[Var, Order, frozenset[str]], Storage] = field(default_factory=dict)
     _made: int = 0
 
     def lower(self, stage: Stage, tiled: bool) -> tuple[Stmt, ...]:
@@ -46,21 +45,17 @@ class Packer:
             return lower_stage(self.task, stage)
         nest = self._nest(stage)
         lanes = best_lanes(nest, self.orders)
-        reads = Counter(walk.var for walk in nest.walks)
         before: list[Stmt] = []
         after: list[Stmt] = []
         instead: dict[Var, Storage] = {}
         for walk in nest.walks:
             if walk.var in instead or not self._pays(nest, walk, lanes, stage.carried is not None):
                 continue
-            alone = reads[walk.var] == 1 and self._is_of_tile(walk)
-            if not alone and (walk.var in self.task.made or not self._may_be_whole(walk.var)):
-                continue  # a copy of the tile would not have what the other read wants
-            if not alone:
-                self._pack_whole(walk, lanes, instead)
-                continue
+            away = self._away(stage, walk.var)
+            if (away and not self._lasts(walk.var, away)) or not self._fits(walk.var, away):
+                continue  # a copy of the tile would not have what is read elsewhere
             if walk.var not in stage.roots:
-                before += self._pack(walk, lanes, instead)
+                before += self._pack(walk, lanes, away, instead)
             elif stage.carried is not None:
                 after += self._unpack(walk, lanes, instead)
         task = self.task
@@ -76,21 +71,17 @@ class Packer:
                 nest = self._nest(stage)
                 lanes = best_lanes(nest, self.orders)
                 for walk in nest.walks:
-                    if walk.var not in self.task.made and self._pays(nest, walk, lanes, False):
+                    own = walk.var in self.task.made or self._away(stage, walk.var)
+                    if not own and self._pays(nest, walk, lanes, False):
                         found = (found or set()) | (walk.moves.keys() & self.task.at.keys())
         return None if found is None else frozenset(found)
 
     def _nest(self, stage: Stage) -> Nest:
         """The stage's nest, as far as operands are copied for each tile anew."""
         nest = nest_of(stage, self.task.inner)
-        return replace(nest, walks=tuple(self._share(w) for w in nest.walks))
-
-    def _share(self, walk: Walk) -> Walk:
-        if walk.var in self.task.made:
-            return walk
-        moved = {*walk.moves, *walk.computed}
-        steps = product(n for d, n in self.stepped.items() if d not in moved)
-        return replace(walk, elements=-(-walk.elements // steps))
+        made = self.task.made
+        walks = (w if w.var in made else w.shared_out(self.stepped) for w in nest.walks)
+        return replace(nest, walks=tuple(walks))
 
     def _is_plain(self, stage: Stage) -> bool:
         eqn = self.task.graph.eqn(stage.roots[0])
@@ -105,44 +96,37 @@ class Packer:
             return False
         if any(not plain for _, plain in walk.moves.values()):
             return False
-        if len(walk.moves) != len(walk.var.type.dims):
-            return False
-        return self._count(walk.var) * walk.var.type.dtype.bytes <= ROOM
+        return len(walk.moves) == len(walk.var.type.dims)
 
-    def _is_of_tile(self, walk: Walk) -> bool:
-        """Whether all tiled dims of a value are read at the tile's own positions."""
-        return all(name == d or d not in self.task.at for name, (d, _) in walk.moves.items())
+    def _away(self, stage: Stage, var: Var) -> frozenset[str]:
+        """Tiled dims along which a value is read elsewhere than at the tile's own positions."""
+        every = [a for a in stage.reads if a.var == var]
+        own = {d for d, _ in var.type.dims if all(a.is_identity(d) for a in every)}
+        return frozenset(var.type.names & self.task.at.keys() - own)
 
-    def _may_be_whole(self, var: Var) -> bool:
-        """Whether a copy of a whole value serves all tiles of a task."""
-        return bool(self.stepped) and var.type.nbytes <= ROOM
+    def _fits(self, var: Var, away: frozenset[str]) -> bool:
+        inner = self.task.inner
+        count = product(n if d in away else inner.get(d, n) for d, n in var.type.dims)
+        return count * var.type.dtype.bytes <= ROOM
 
-    def _pack_whole(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> None:
-        """A copy that is made before the loop over the tiles."""
-        var, order = walk.var, self._order(walk, lanes)
-        known = self._packed.get((var, order))
-        if known is None:
-            sizes = var.type.sizes
-            task = self.task.without(self.task.at)
-            dims = tuple((d, sizes[d]) for d in order)
-            known = Storage.dense(self._scratch(var, var.type.count), var.type.dtype, dims)
-            self._packed[var, order] = known
-            self.start.append(_copy(task, var, order, self.task.storage[var], known))
-        instead[var] = known
+    def _lasts(self, var: Var, away: frozenset[str]) -> bool:
+        """Whether a copy, whole along the dims `away`, serves all tiles of a task."""
+        moved = var.type.names - away
+        return bool(self.stepped) and var not in self.task.made and not moved & self.stepped.keys()
 
-    def _count(self, var: Var) -> int:
-        return product(self.task.inner.get(d, n) for d, n in var.type.dims)
-
-    def _pack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
+    def _pack(
+        self, walk: Walk, lanes: Order, away: frozenset[str], instead: dict[Var, Storage]
+    ) -> list[Stmt]:
         """The nest that makes a copy, unless there is one already."""
         var, order = walk.var, self._order(walk, lanes)
-        known = self._packed.get((var, order))
+        known = self._packed.get((var, order, away))
         if known is not None:
             instead[var] = known
             return []
-        packed = instead[var] = self._packed[(var, order)] = self._memory(var, order)
-        copy = _copy(self.task, var, order, self.task.storage[var], packed)
-        if var not in self.task.made and self.stepped.keys().isdisjoint(var.type.names):
+        task = self.task.without(away)
+        packed = instead[var] = self._packed[var, order, away] = self._memory(task, var, order)
+        copy = _copy(task, var, order, self.task.storage[var], packed)
+        if self._lasts(var, away):
             self.start.append(copy)
             return []
         return [copy]
@@ -150,24 +134,22 @@ class Packer:
     def _unpack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
         """The nest that brings a result from the order of the lanes to its own."""
         order = self._order(walk, lanes)
-        made = instead[walk.var] = self._memory(walk.var, order)
-        return [_copy(self.task, walk.var, self.orders[walk.var], made, self.task.storage[walk.var])]
+        made = instead[walk.var] = self._memory(self.task, walk.var, order)
+        return [
+            _copy(self.task, walk.var, self.orders[walk.var], made, self.task.storage[walk.var])
+        ]
 
     def _order(self, walk: Walk, lanes: Order) -> Order:
         inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
         return (*(d for d in self.orders[walk.var] if d not in inner), *inner)
 
-    def _memory(self, var: Var, order: Order) -> Storage:
-        task, sizes = self.task, var.type.sizes
-        name = self._scratch(var, self._count(var))
+    def _memory(self, task: Task, var: Var, order: Order) -> Storage:
+        sizes = var.type.sizes
         dims = tuple((d, task.inner.get(d, sizes[d])) for d in order)
-        return task.within(Storage.dense(name, var.type.dtype, dims))
-
-    def _scratch(self, var: Var, count: int) -> str:
         self._made += 1
         name = f"pack {self._made}"
-        self.task.add_scratch(name, var.type.dtype, count)
-        return name
+        task.add_scratch(name, var.type.dtype, product(n for _, n in dims))
+        return task.within(Storage.dense(name, var.type.dtype, dims))
 
 
 def _copy(task: Task, var: Var, order: Order, source: Storage, target: Storage) -> Stmt:

@@ -22,6 +22,7 @@ Order = tuple[str, ...]
 Rank = tuple[int, int, int, int]
 LAST: Rank = (0, 0, 1, 1 << 30)
 VECTOR = 16  # elements of one vector
+TASKS = 16  # that share out the tiles of a dim that is summed
 SHARE = 32  # how much of a shared dim one tile is taken to hold, if the cache has room
 FAR = 1 << 40  # room without limit
 LEAST = 2048  # elements below which the order of a value does not matter
@@ -53,6 +54,13 @@ class Walk:
         slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
         elements = product(extents.get(d, 1) for d in {*moves, *access.computed})
         return Walk(access.var, moves, elements, slid, access.computed)
+
+    def shared_out(self, steps: Mapping[str, int]) -> Walk:
+        """As far as a copy of the value is made at each of so many steps along tiled dims: it lasts
+        for the steps along which the value is not walked."""
+        moved = {*self.moves, *self.computed}
+        times = product(n for d, n in steps.items() if d not in moved)
+        return replace(self, elements=-(-self.elements // max(times, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +243,15 @@ def _nests(cluster: Cluster, bodies: Bodies, room: int) -> Iterable[Nest]:
             held[longest[0]] = min(longest[1], share)  # lanes
     for block in cluster.blocks:
         held |= {block.dim: block.size, block.place: 1}
+    steps = {d: n // held.get(d, n) // TASKS for d, n in cluster.shared if d in cluster.summed}
+    made = frozenset(cluster.roots)
     for stage in cluster.stages:
         nest = nest_of(stage, held)
-        yield replace(nest, walks=()) if stage.body else nest
+        walks = (w if w.var in made else w.shared_out(steps) for w in nest.walks)
+        summed = {d for s in stage.sums for d in s.dims}
+        runs = product(n / held.get(d, n) for d, n in cluster.shared if d in summed)
+        walked = () if stage.body else tuple(walks)
+        yield replace(nest, walks=walked, tiles=nest.tiles * runs)
         for part in stage.body:
             yield _nest_of_a_step(part, held, stage.over, bodies)
 
@@ -269,6 +283,10 @@ def _share(cluster: Cluster, room: int) -> int:
 def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     """The facts of a stage's nest; `held` says how much of the shared dims one tile holds."""
     extents: dict[str, int] = {}
+    tiled = {name: d for s in stage.sums for d, f in s.at if (name := f.as_dim()) is not None}
+    held = {d: n for d, n in held.items() if all(d not in s.dims for s in stage.sums)} | {
+        name: held[d] for name, d in tiled.items() if d in held
+    }
     for dim, size in (*(x for r in stage.roots for x in r.type.dims), *stage.folds):
         extents[dim] = min(size, held.get(dim, size))
     over = stage.over
