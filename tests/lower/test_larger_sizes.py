@@ -24,7 +24,7 @@ def test_one_array_read_at_two_places_of_a_tile():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_blocked_reduction_with_an_epilogue_reads_its_slab():
+def test_a_blocked_reduction_with_an_epilogue():
     """Weights' gradient of a strided convolution of matrices, times two."""
     n, x, y, c, o, k, m = sm.dims("n x y c o k m")
     a, b = sm.Dim("a", 3), sm.Dim("b", 3)

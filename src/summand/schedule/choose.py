@@ -56,7 +56,6 @@ from summand.schedule.nests import (
     streams,
 )
 from summand.schedule.pack import (
-    is_far_row,
     pack_ahead,
     pack_in_task,
     packed_elements,
@@ -74,7 +73,6 @@ ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
 LONG_ROW = 1024  # elements of a scatter's row that tasks may share out
 MOST_COPIES = 1.3  # of an operand that tasks pack for themselves
-SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,7 @@ def _whole(
         order = _packed_order(facts, choice, ref)
         aligned = width_of(facts, target)
         chain = _copied_in_task(chain, ref, order, aligned, target, _lane_dims(choice))
-    chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
+    chain = _blocks(chain, facts, choice, target)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     bypass = packing and streams(final, choice, buffers, target)  # a round reads what one has made
@@ -497,14 +495,10 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
         return chain
     walked = 0.0
     for load in facts.loads:
-        if not load.dims & facts.reduced:
-            continue
-        steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
-        if load.dims & lanes:
+        if load.dims & facts.reduced and load.dims & lanes:
+            steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
             tile = math.prod(choice.step(d) for d in load.dims if d not in facts.reduced)
             walked += steps * tile * load.bits / 8
-        elif load.ref not in choice.packed and is_far_row(facts, load, lanes):
-            walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
     order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
     if order and is_column_stream(facts, choice, target):
@@ -522,49 +516,11 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     )
 
 
-def _slabs(
-    chain: Chain, whole: Facts, choice: Choice, target: Target, packed: Sequence[Buffer]
-) -> Chain:
-    """Copy to scratch what a task reads many times over from places that are pages apart.
-
-    Blocks of the reduction have changed the code: only the chain's own nest numbers its loads.
-    """
-    lanes = {p.dim for p in choice.lanes}
-    if is_map(whole, choice) or lanes & whole.reduced:
-        return chain
-    buffers = {b.name: b for b in chain.kernel.params}
-    facts = analyse(chain.nest, {n: b.dtype.bits for n, b in buffers.items()})
-    facts = replace(facts, extents=whole.extents)
-    for load in facts.loads:
-        if load.buffer in {b.name for b in packed} or not is_far_row(facts, load, lanes):
-            continue
-        ref = _own_ref(chain, load)
-        slab = slab_bytes(chain, ref, load.bits // 8)
-        if slab is None or slab > target.l2 // 2:
-            continue
-        order = [d for d, _ in chain.nest.dims if d in load.dims]
-        order.sort(key=lambda d: -abs(load.stride(d)))
-        name = f"slab{len(chain.kernel.scratch)}"
-        chain = pack_in_task(chain, ref, order, name, 1).chain
-        scratch = {b.name: b for b in chain.kernel.scratch}
-        copied = _scheduled(chain.before, buffers | scratch, target, 100)
-        copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
-        chain = replace(chain, before=copied)
-    return chain
-
-
-def _own_ref(chain: Chain, load: Access) -> Ref:
-    """A load's place in the chain's own code, which blocks have cut off behind the reduction."""
-    loads = analyse(chain.nest).loads
-    return next(a.ref for a in loads if (a.buffer, a.strides) == (load.buffer, load.strides))
-
-
 def _operand_bytes(facts: Facts, lanes: set[str]) -> Operands:
     """Bytes of a reduction's operands that do not vary along the lanes, and of those that do."""
     sizes = [0.0, 0.0]
     for load in facts.loads:
         if load.dims & facts.reduced:
             size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
-            copied = SLAB_BYTES if is_far_row(facts, load, lanes) else 1.0
-            sizes[bool(load.dims & lanes)] += size * copied
+            sizes[bool(load.dims & lanes)] += size
     return Operands(sizes[0], sizes[1])

@@ -25,8 +25,6 @@ from summand.loops.ranges import atom_of, value_ranges
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.moves import Chain, Level, folded_dims
 
-PAGE = 4096  # bytes
-LINE = 64  # bytes
 PLACE = "place"  # the dim of a copy along which the places lie that a nest computes
 
 
@@ -282,19 +280,6 @@ def pack_in_task(
     kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, buffer))
     new = replace(chain, kernel=kernel, nest=nest, before=(*chain.before, *body))
     return Packed(new, None, buffer)
-
-
-def is_far_row(facts: Facts, load: Access, lanes: set[str]) -> bool:
-    """Whether a row operand's steps along the reduction lie in different pages.
-
-    Only where it is read again, for several vectors of lanes.
-    """
-    rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
-    near = min((s for s in rows if s >= LINE), default=0)
-    steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
-    again = math.prod(facts.extents[d] for d in facts.kept if d not in load.dims)
-    static = not load.loose and not load.guarded and not load.dims & lanes
-    return static and near >= PAGE and steps >= 256 and again >= 64
 
 
 def slab_bytes(
