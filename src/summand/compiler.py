@@ -68,6 +68,7 @@ from summand.rewrite.recur.begin import begin
 from summand.rewrite.recur.split import split_recur
 from summand.rewrite.simplify.simplify import simplify
 from summand.rewrite.split_complex import split_complex
+from summand.rewrite.sums_apart import sums_apart
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
 from summand.runtime.executable import Executable, Labelled
@@ -108,6 +109,7 @@ PASSES = (
     Pass(split_complex, "lowering knows no complex numbers"),
     Pass(simplify, "what was expanded has constants of its own"),
     Pass(merge_equal, "and repeats itself"),
+    Pass(sums_apart, "a sum that waits for another one is a pass of its own"),
     Pass(contract, "products under sums in the order that takes fewest operations"),
     Pass(merge_equal, "two sums may contract the same product"),
     Pass(drop_unused, "nobody reads what was merged away"),

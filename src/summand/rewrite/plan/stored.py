@@ -84,6 +84,7 @@ class _Choice:
         self.depth: dict[Var, int] = {}
         self.fans: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
+        self.level: dict[Var, int] = {}  # reductions that follow one another up to a value
 
     def run(self) -> Chosen:
         """Forward: maps by their cost; backward: reductions that their one reader can finish."""
@@ -99,7 +100,9 @@ class _Choice:
         sources = inputs(eqn)
         below = max((self.depth.get(v, 0) for v in sources), default=0)
         price = point_cost(eqn) + sum(self.price.get(v, 0.0) for v in sources)
+        level = max((self.level.get(v, 0) for v in sources), default=0)
         for out in eqn.outs:
+            self.level[out] = level + isinstance(eqn.op, Reduce)
             # A scatter combines all of its components in memory, read or not.
             unread = out not in self.used and out not in self.wanted
             if unread and not isinstance(eqn.op, ReduceAt):
@@ -273,6 +276,8 @@ class _Choice:
         sizes = op.args[0].type.sizes
         folds = frozenset((d, sizes[d]) for d in op.dims)
         if isinstance(end.op, Map | Reindex) and _finishes(end, out):
+            if self._waits(end, out):
+                return
             if inside.setdefault(end, folds) == folds:
                 self.hard.discard(out)
                 self.soft -= {end.out}
@@ -284,6 +289,23 @@ class _Choice:
                 self.hard.discard(out)  # the scatter's own nest reduces
         elif isinstance(end.op, Interleave) or self._small(op, out, end.op):
             self.hard.discard(out)
+
+    def _waits(self, end: Eqn, out: Var) -> bool:
+        """Whether finishing a reduction takes a value from another one that has just ended, or
+        ends later: the reduction itself need not wait for it."""
+        waiting, seen = list(inputs(end)), set[Var]()
+        while waiting:
+            var = waiting.pop()
+            eqn = self.graph.eqn(var)
+            if eqn is None or var in seen or var == out:
+                continue
+            seen.add(var)
+            if var in self.hard or var in self.soft:
+                if self.level.get(var, 0) >= self.level[out]:
+                    return True
+            else:
+                waiting += inputs(eqn)
+        return False
 
     def _soften(self, op: Reduce, root: Var) -> None:
         """A few cheap terms, summed and finished as `root`, may be summed again by each reader."""
