@@ -33,6 +33,7 @@ FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
 MOST_UNROLLED = 64
 MOST_PLACES = 4096  # that an operand is packed for where its place is computed
 LINE_CYCLES = 150.0  # a line of code compiles in 50 us: worth that over a thousand runs
+LONG_CODE = 1500.0  # lines of a nest from which the whole program waits for its code
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Limits:
         """Cycles of all runs, and the price of the code."""
         if self.floor:
             cycles = max(cycles, self.floor) + 0.1 * min(cycles, self.floor)
-        return cycles * self.runs + lines * LINE_CYCLES
+        return cycles * self.runs + lines * LINE_CYCLES * (1 + lines / LONG_CODE)
 
 
 def unrolled_dims(facts: Facts) -> frozenset[str]:
