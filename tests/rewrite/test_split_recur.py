@@ -7,6 +7,7 @@ from summand.ir.builder import Builder
 from summand.ir.nodes import SUM, Read, Recur, Reduce, Type
 from summand.ir.text import text
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.recur import split
 from summand.rewrite.recur.split import split_recur
 from tests.programs import programs
 from tests.rewrite.agreement import assert_same_results
@@ -139,7 +140,9 @@ def reading(columns):
     return b.finish(b.emit(op, [array(j=columns, t=5), array(i=3, t=5)]))
 
 
-def test_a_small_sum_of_what_the_loop_reads_stays_inside():
+def test_a_small_sum_of_what_the_loop_reads_stays_inside(monkeypatch):
+    assert contractions(loops(split_recur(reading(30)))[0].body) == [("i",)]  # little to read again
+    monkeypatch.setattr(split, "FAR", 1)
     for columns, inside in ((30, [("i",), ("j",)]), (4, [("i",)])):
         program = reading(columns)
         new = drop_unused(split_recur(program))

@@ -33,7 +33,7 @@ from summand.loops.code import refs
 from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Ref
 
 LONG = 8.0  # operations that one of several chains does before the next one's turn comes
-MOST_BESIDE = 16  # values that wait in registers for the other chains
+MOST_BESIDE = 4  # values that wait in registers for the other chains
 MOST_HOISTED = 12  # values kept in registers across a loop that reduces nothing
 
 

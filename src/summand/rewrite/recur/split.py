@@ -10,7 +10,8 @@ Hoisted: reductions (and other equations than maps) that read no state, and what
 every step. Sunk: results that feed no state, where what they need of the loop takes no more memory
 than they do; so a weight's gradient becomes one contraction over time and batch. A sum over a dim
 that all else in the loop has is sunk for some more memory, since the loop runs in tasks without it.
-A small sum of what the loop reads in any case stays: outside that would be read once more.
+A small sum of slices of a large array that the loop reads in any case stays: outside these would
+be read once more.
 
 Needs a verified Program. Keeps every result up to the order of sums. Leaves equations with
 sub-programs where they are; unused states are for `drop_unused`.
@@ -46,6 +47,7 @@ from summand.ir.recurrences import earlier, uniform
 from summand.rewrite.rebuild import Rebuild, inside
 
 LESS = 4  # times smaller than what it is made from, so that a result is made where that is read
+FAR = 16 << 20  # bytes of an array that no cache holds for a second reader
 
 
 def split_recur(program: Program) -> Program:
@@ -186,13 +188,14 @@ def _mixes(body: _Body, result: Var, loop: set[Var], others: Sequence[Var]) -> b
 
 
 def _reads_again(body: _Body, result: Var, border: Sequence[Var], loop: set[Var]) -> bool:
-    """Whether a result is small beside slices of what the loop reads anyway, step by step: outside
-    they would come from far away once more."""
+    """Whether a result is small beside slices of a large array that the loop reads anyway, step by
+    step: outside they would come from far away once more."""
     op = body.op
     needed = body.needed([result], frozenset(border)) & loop
     slices = zip(op.body.params[len(op.reads) :], op.captured, strict=False)
     over = set(op.over)
-    again = sum(p.type.nbytes for p, c in slices if p in needed and c.type.names & over)
+    far = ((p, c) for p, c in slices if c.type.names & over and c.type.nbytes >= FAR)
+    again = sum(p.type.nbytes for p, _ in far if p in needed)
     return again > LESS * result.type.nbytes
 
 
