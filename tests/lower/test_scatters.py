@@ -151,3 +151,42 @@ def test_rows_as_long_as_matrices_are_shared_out():
     np.add.at(expected, at, x)
     np.testing.assert_array_equal(run(f, *args).numpy(n, m, c), expected)
     assert "part=" not in loops(f, *args)
+
+
+@pytest.mark.parametrize("count", [70_001, 3_000, 300, 17])
+@pytest.mark.parametrize("bins", [16, 4_000])
+def test_what_a_scatter_reads_is_computed_in_pieces(count, bins):
+    """In vectors, into scratch: with copies or without, and where pieces do not divide anything."""
+    k = sm.Dim("k", 4)
+    x = RNG.random(count, dtype=np.float32)
+
+    def f(x):
+        place = sm.floor(x * (bins - 3)).astype(sm.i32) - 1 + k
+        weight = sm.exp(-((x * (bins - 3) - place) ** 2))
+        return sm.sum[p, k](weight, at={n: place}, sizes={n: bins}, mode="drop")
+
+    wide = x * np.float32(bins - 3)
+    place = np.floor(wide).astype(int)[:, None] - 1 + np.arange(4)
+    weight = np.exp(-((wide.astype(np.float64)[:, None] - place) ** 2))
+    inside = (place >= 0) & (place < bins)
+    expected = np.zeros(bins)
+    np.add.at(expected, place[inside], weight[inside])
+    args = (sm.array(x, p),)
+    np.testing.assert_allclose(run(f, *args).numpy(n), expected, rtol=1e-4, atol=1e-4)
+    written = loops(f, *args)
+    assert "scratch(v0" in written and "ordered(p)" in written
+    assert sm.jit(f).peak_bytes(*args) <= 8 * bins * 4 + (1 << 16)  # of tasks' own scratch
+
+
+@pytest.mark.parametrize("source", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("kind", ["i8", "u8", "i16", "i32", "u32", "i64", "u64"])
+def test_floats_that_become_places_saturate(source, kind):
+    """As the interpreter says: at an integer's ends, NaN as 0; also in the rest of a vector."""
+    ends = [2.0**b + d for b in (7, 8, 15, 16, 31, 32, 63, 64) for d in (-1, -0.5, 0, 1)]
+    values = np.array([*ends, *(-e for e in ends), np.inf, -np.inf, np.nan, -0.0, 0.9, -0.9])
+    with np.errstate(over="ignore"):
+        x = sm.array(np.concatenate([values, values[:5]]).astype(source), p)
+    f = lambda x: x.astype(getattr(sm, kind))  # noqa: E731
+    with sm.interpret():
+        expected = sm.jit(f)(x).numpy(p)
+    np.testing.assert_array_equal(sm.jit(f)(x).numpy(p), expected)

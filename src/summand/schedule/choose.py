@@ -29,7 +29,7 @@ from summand.schedule.ahead import (
     tile_loop,
 )
 from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
-from summand.schedule.copies import copies_wanted, private_copies
+from summand.schedule.copies import copies_wanted, is_scatter, private_copies
 from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
@@ -64,6 +64,7 @@ from summand.schedule.pack import (
 from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 from summand.schedule.rims import cut_rims
+from summand.schedule.staged import walk
 from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
@@ -250,15 +251,29 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
 
 def _in_copies(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Scheduled | None:
     """A scatter that each task does into a copy of its own, where one task would do all of it."""
-    if chain.levels or chain.kernel.grid or _is_long(facts, _dims_below(facts)):
+    if not is_scatter(facts.nest):
         return None
-    work = _work(facts, choice, target)
-    parts = copies_wanted(facts.nest, chain.kernel, work, task_goal(work))
+    work, parts = _work(facts, choice, target), 1
+    if not (chain.levels or chain.kernel.grid or _is_long(facts, _dims_below(facts))):
+        parts = copies_wanted(facts.nest, chain.kernel, work, task_goal(work))
     if parts < 2:
-        return None
+        return _in_pieces(chain, facts.nest, target)
     split = private_copies(chain.kernel, facts.nest, parts)
     done = [schedule_kernel(k, target) for k in split.kernels]
     return Scheduled(tuple(k for s in done for k in s.kernels), split.temporaries)
+
+
+def _in_pieces(chain: Chain, nest: Nest, target: Target) -> Scheduled | None:
+    """A scatter by one task that computes what it reads before, if it had better."""
+    if len(nest.ordered) != 1:
+        return None
+    (dim,) = nest.ordered
+    extent = nest.extents[dim]
+    pieces = walk(nest, dim, Form(), extent, extent)
+    if not pieces.scratch:
+        return None
+    kernel = replace(chain.with_nest(nest).kernel_around(pieces.body), scratch=pieces.scratch)
+    return Scheduled((_each_nest(kernel, target),))
 
 
 def _work(facts: Facts, choice: Choice, target: Target) -> float:

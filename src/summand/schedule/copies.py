@@ -21,7 +21,6 @@ from summand.ir.index import Form
 from summand.ir.nodes import NAMED, SCALAR_OP
 from summand.loops.nodes import (
     Address,
-    Bound,
     Buffer,
     Combine,
     Const,
@@ -35,8 +34,8 @@ from summand.loops.nodes import (
     When,
 )
 from summand.schedule.expressions import combine_of
-from summand.schedule.moves import substitute
 from summand.schedule.partials import Partials
+from summand.schedule.staged import walk
 
 MOST = 8  # parts
 ELEMENT = 0.3  # cycles to set an element of a copy, and to combine it in the end
@@ -46,8 +45,6 @@ SHARE = 10  # copies take at most one part in so many of what the scatter touche
 
 def copies_wanted(nest: Nest, kernel: Kernel, work: float, goal: int) -> int:
     """Into how many parts to cut what a scatter walks; 1 where it stays whole."""
-    if not _is_scatter(nest):
-        return 1
     buffers = {b.name: b for b in kernel.params}
     stored = [buffers[s.buffer] for s in nest.stores]
     size = sum(b.size for b in stored)
@@ -59,7 +56,7 @@ def copies_wanted(nest: Nest, kernel: Kernel, work: float, goal: int) -> int:
     return parts
 
 
-def _is_scatter(nest: Nest) -> bool:
+def is_scatter(nest: Nest) -> bool:
     """Whether all stores combine into computed places, and nothing reads what they store."""
     stored = [s.buffer for s in nest.stores]
     loaded = {i.buffer for i in nest.code if isinstance(i, Load)}
@@ -87,17 +84,19 @@ def private_copies(kernel: Kernel, nest: Nest, parts: int) -> Partials:
         copies[whole.name] = Buffer(name, whole.dtype, whole.size * (parts - 1))
     extent = nest.extents[dim]
     size = -(-extent // parts)
-    dims = tuple((d, size if d == dim else n) for d, n in nest.dims)
-    piece = replace(substitute(nest, {dim: Form.of(part) * size + dim}), dims=dims)
-    if extent % parts:
-        piece = replace(piece, bounds=(Bound(dim, (), (Form.of(part) * -size + extent,)),))
-    own = tuple(_into(s, copies[s.buffer], buffers[s.buffer].size, part) for s in piece.stores)
+    start = Form.of(part) * size
+    shared = walk(nest, dim, start, size, extent)
+    own = tuple(_into(s, copies[s.buffer], buffers[s.buffer].size, part) for s in nest.stores)
     body: tuple[Stmt, ...] = (
-        When((Guard(Form.of(part), 1),), (piece,)),
-        When((Guard(Form.of(part) - 1, parts - 1),), (replace(piece, stores=own),)),
+        When((Guard(Form.of(part), 1),), shared.body),
+        When(
+            (Guard(Form.of(part) - 1, parts - 1),),
+            walk(replace(nest, stores=own), dim, start, size, extent).body,
+        ),
     )
     params = (*kernel.params, *copies.values())
-    scatter = Kernel(f"{kernel.name}_copies", params, (), ((part, parts),), body, kernel.note)
+    name = f"{kernel.name}_copies"
+    scatter = Kernel(name, params, shared.scratch, ((part, parts),), body, kernel.note)
     clear = [_clear(kernel, s, copies[s.buffer]) for s in nest.stores]
     combine = [_combine(kernel, s, copies[s.buffer], buffers[s.buffer], parts) for s in nest.stores]
     return Partials((*clear, scatter, *combine), tuple(copies.values()), part)

@@ -265,6 +265,8 @@ class Code(Coordinates):
         eqn = self.graph.eqn(index)
         if eqn is not None and isinstance(eqn.op, Iota):
             return self.linear(at[eqn.op.dim])
+        if eqn is not None and isinstance(eqn.op, Constant) and type(eqn.op.value) is int:
+            return Coord(Form((), eqn.op.value))
         op = self._inlined_map(index)
         if op is not None and op.fn in ("add", "sub") and index.type.dtype.bits >= 32:
             a, b = (self._computed(arg, at, guards) for arg in op.args)

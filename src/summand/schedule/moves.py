@@ -57,7 +57,11 @@ class Chain:
 
     def kernel_of(self) -> Kernel:
         """The kernel with its body put together."""
-        body = (*self.before, *_wrapped((self.nest,), self.levels))
+        return self.kernel_around((self.nest,))
+
+    def kernel_around(self, inner: tuple[Stmt, ...]) -> Kernel:
+        """The kernel with other statements in place of the nest."""
+        body = (*self.before, *_wrapped(inner, self.levels))
         body = (*self.start, *_wrapped(body, self.outer), *self.finish)
         return replace(self.kernel, body=body)
 

@@ -196,15 +196,7 @@ def convert(fn: Function, x: Value, source: DType, dtype: DType, lanes: int) -> 
     if source.is_float and dtype.is_float:
         return _between_floats(fn, x, source, dtype, lanes)
     if source.is_float:
-        name = "fptosi" if dtype.kind == "int" else "fptoui"
-        element = type_ if lanes == 1 else f"v{lanes}i{dtype.bits}"
-        from_ = (
-            ("f64" if source is f64 else "f32")
-            if lanes == 1
-            else (f"v{lanes}{'f64' if source is f64 else 'f32'}")
-        )
-        value = fn.call(f"llvm.{name}.sat.{element}.{from_}", type_, [x])
-        return Value(value.name, type_, dtype)
+        return _to_integer(fn, x, source, dtype, lanes)
     if dtype.is_float:
         how = "sitofp" if source.kind == "int" else "uitofp"
         wide = fn.cast(how, x, type_, dtype)
@@ -212,6 +204,33 @@ def convert(fn: Function, x: Value, source: DType, dtype: DType, lanes: int) -> 
     if dtype.bits < source.bits and source is not bool_:
         return fn.cast("trunc", x, type_, dtype)
     return fn.cast("sext" if source.kind == "int" else "zext", x, type_, dtype)
+
+
+def _to_integer(fn: Function, x: Value, source: DType, dtype: DType, lanes: int) -> Value:
+    """A float as an integer, saturated. Of vectors LLVM would convert lane by lane."""
+    type_, signed = register_type(dtype, lanes), dtype.kind == "int"
+    name = "fptosi" if signed else "fptoui"
+    if lanes == 1:
+        from_ = "f64" if source is f64 else "f32"
+        value = fn.call(f"llvm.{name}.sat.{type_}.{from_}", type_, [x])
+        return Value(value.name, type_, dtype)
+
+    def compared(how: str, a: Value, b: Value) -> Value:
+        return fn.pure(f"fcmp {how} {a.type} {a}, {b}", vector("i1", lanes))
+
+    bits = dtype.bits - 1 if signed else dtype.bits
+    held = min(bits, 53 if source is f64 else 24)  # bits of the greatest float below 2**bits
+    least = constant(-(2.0**bits) if signed else 0.0, x.type)
+    most = constant(2.0**bits - 2.0 ** (bits - held), x.type)
+    inside = fn.select(compared("ord", x, x), x, Value("zeroinitializer", x.type))
+    inside = fn.select(compared("ogt", inside, least), inside, least)
+    inside = fn.select(compared("olt", inside, most), inside, most)
+    whole = fn.cast(name, inside, type_, dtype)
+    if held == bits:
+        return whole
+    above = compared("oge", x, constant(2.0**bits, x.type))
+    end = constant((1 << bits) - 1 if signed else -1, type_, dtype)  # or all bits
+    return fn.select(above, end, whole)
 
 
 def _to_bool(fn: Function, x: Value, source: DType, lanes: int) -> Value:

@@ -85,6 +85,7 @@ class _Choice:
         self.fans: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
         self.level: dict[Var, int] = {}  # reductions that follow one another up to a value
+        self.pieces: dict[Eqn, bool] = {}
 
     def run(self) -> Chosen:
         """Forward: maps by their cost; backward: reductions that their one reader can finish."""
@@ -176,7 +177,8 @@ class _Choice:
             known = 0
             for reader in self.graph.readers.get(var, ()):
                 count = self._points(reader, var)
-                if (is_free(reader) or self._moves(reader)) and var in inputs(reader):
+                passes = is_free(reader) or self._moves(reader)
+                if passes and var in inputs(reader) and not self._in_pieces(reader):
                     count = max(count, *(self._points_read(o) for o in reader.outs))
                 known = max(known, count)
             self.points[var] = known
@@ -197,12 +199,29 @@ class _Choice:
                     steps *= n
                 widest = max((o.type.count for e in reader.op.body.eqns for o in e.outs), default=1)
                 return max(steps * widest, var.type.count)
+            case ReduceAt() | Map() if self._in_pieces(reader):
+                return var.type.count
             case ReduceAt():
                 row = row_dims(reader.op, reader.outs[0], self.graph.eqn)
                 lanes = math.prod(reader.op.args[0].type.sizes[d] for d in row)
                 return reader.op.args[0].type.count * -(-ROW // max(1, min(lanes, ROW)))
             case _:
                 return max((o.type.count for o in reader.outs), default=1)
+
+    def _in_pieces(self, reader: Eqn) -> bool:
+        """Whether a scatter alone reads what an equation makes, along one dim of which it computes
+        a piece at once, in vectors: each element of what that reads once."""
+        known = self.pieces.get(reader)
+        if known is None:
+            op = reader.op
+            if isinstance(op, ReduceAt):
+                row = row_dims(op, reader.outs[0], self.graph.eqn)
+                known = op.monoid.combine is None and len(set(op.dims) - row) == 1
+            else:
+                below = [r for o in reader.outs for r in self.graph.readers.get(o, ())]
+                known = isinstance(op, Map) and bool(below) and all(map(self._in_pieces, below))
+            self.pieces[reader] = known
+        return known
 
     # ---- what only few readers want, at other places
 
