@@ -54,6 +54,7 @@ from summand.rewrite.merge_equal import merge_equal
 from summand.rewrite.online import online
 from summand.rewrite.places.deinterleave import deinterleave
 from summand.rewrite.places.grouped import grouped
+from summand.rewrite.places.mirror import mirror
 from summand.rewrite.places.placed import placed
 from summand.rewrite.places.rows import gather_rows
 from summand.rewrite.places.sparse_factors import sparse_factors
@@ -103,6 +104,7 @@ PASSES = (
     Pass(unwrap, "an affine read is a vector and has an affine adjoint; a remainder has neither"),
     Pass(window_adjoint, "a gradient that is a sum into affine places is a contraction"),
     Pass(deinterleave, "parts of an adjoint that are read apart are dense, the whole is not"),
+    Pass(mirror, "a window read from its other end has the same costly parts"),
     Pass(sparse_factors, "a product with a constant that is zero nearly everywhere, too"),
     Pass(sparse_sums, "a product with a scatter is zero nearly everywhere"),
     Pass(expand, "lowering knows no sorts, groups and random bits"),

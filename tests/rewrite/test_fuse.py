@@ -11,6 +11,7 @@ from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.nodes import Cluster, Graph
 from summand.rewrite.plan.tiling import choose_tiles
+from summand.rewrite.plan.units import product
 from tests.lower.cases import attention, layer_norm, routing, scan, softmax, two_layers, value
 
 TARGET = Target("x86_64", "generic", "")
@@ -223,3 +224,22 @@ def test_products_that_are_read_elsewhere_are_taken_there():
 def test_products_that_are_read_more_often_are_kept():
     program, whole = similarities(1024, 16384, 32, 8000)
     assert whole in {r for c in clusters(program) for r in c.roots}
+
+
+def test_tiles_that_add_to_few_sums_hold_enough_for_them():
+    """The gradient by its 5×5 kernel, beside the convolution, of a dilation for each channel."""
+    b = Builder()
+    image, kernel = value(b, n=8, c=64, x=96, y=96), value(b, c=64, p=5, q=5)
+    dilation = b.param(Type.of(dt.i32, {"c": 64}))
+    index = {}
+    for d, tap in (("x", "p"), ("y", "q")):
+        steps = b.map("sub", b.iota(tap, 5), b.constant(2, dt.i32))
+        index[d] = b.map("add", b.iota(d, 96), b.map("mul", dilation, steps))
+    near = b.reindex(image, index, {}, "fill")
+    out = b.reduce(SUM, ["p", "q"], b.map("mul", near, kernel))[0]
+    by_kernel = b.reduce(SUM, ["n", "x", "y"], b.map("mul", near, out))[0]
+    found = plan(b.finish([out, by_kernel]))
+    cluster = next(i for i in found.items if isinstance(i, Cluster) and len(i.stages) == 2)
+    orders = {v: ("n", "c", "x", "y") for v in (image, *cluster.roots) if len(v.type.dims) == 4}
+    tiles = choose_tiles(Graph.of(found.program), cluster, orders, TARGET)
+    assert product(t.tile for t in tiles if t.dim != "c") >= 512

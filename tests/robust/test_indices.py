@@ -206,3 +206,29 @@ def test_modes_that_mean_it():
     np.testing.assert_array_equal(slope(x, index).numpy(), [0, 2, 0])
     slope = sm.jit(sm.grad(lambda x, index: sm.sum[p](x.at("clip")[k:index] * floats(THREE, p))))
     np.testing.assert_array_equal(slope(x, index).numpy(), [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "far,kind",
+    [
+        (2**31 - 40, "int32"),
+        (2**31 - 40, "int64"),
+        (2**40, "int64"),
+        (2**62, "int64"),
+        (-(2**31), "int64"),
+        (-(2**62), "int64"),
+    ],
+)
+def test_places_moved_far_outside_are_outside(far, kind):
+    """A distance for each row, between 0 and what does not fit 32 bits."""
+    i, x = sm.dims("i x")
+    moves = np.array([0, 3, far, -3, far + 5, -far], dtype=kind)
+    rows = np.arange(6 * 37, dtype=np.float32).reshape(6, 37) + 1
+    a, d = sm.array(rows, i, x), sm.array(moves, i)
+    found = sm.jit(lambda a, d: a.fill(0)[x : x + d] * 2)(a, d).numpy(i, x)
+    wanted = np.zeros_like(rows)
+    for row, move in enumerate(moves.tolist()):
+        for place in range(37):
+            if 0 <= place + move < 37:
+                wanted[row, place] = 2 * rows[row, place + move]
+    np.testing.assert_array_equal(found, wanted)

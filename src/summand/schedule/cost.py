@@ -189,9 +189,10 @@ class Group:
 
     slots: float = 0.0  # each reduction step
     loads: float = 0.0
-    vectors: float = 0.0  # registers of vectors loaded in each step
+    vectors: float = 0.0  # loaded in each step
     streams: float = 0.0  # those of them that no other tile reads, of more than the first cache
-    selected: float = 0.0  # registers of single elements that are
+    shared: float = 0.0  # registers of vectors of each step that several points of the tile read
+    selected: float = 0.0  # registers of what each point has for itself
     sums: float = 0.0  # accumulators and carried states
     hoisted: float = 0.0  # registers of vectors that stay for the whole tile
     epilogue: float = 0.0  # cycles once for each tile
@@ -252,7 +253,7 @@ class Score(NamedTuple):
 
     cycles: float
     accumulators: int
-    registers: float
+    registers: float  # without those that can as well be read again
     copies: int
     lines: float  # of code, steps not unrolled
     step_lines: float
@@ -262,7 +263,8 @@ class Score(NamedTuple):
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
     slots = loads = sums = vectors = selected = hoisted = epilogue = step_lines = lines = 0.0
-    streams = 0.0
+    streams = live = 0.0
+    points = math.prod(counts)
     for dims, group in model.groups:
         n = 1
         for d in dims:
@@ -272,6 +274,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         sums += n * group.sums
         vectors += n * group.vectors
         streams += n * group.streams
+        live += n * group.shared if n < points else 0.0  # else each is used up before the next
         selected += n * group.selected
         hoisted += n * group.hoisted
         epilogue += n * group.epilogue
@@ -285,19 +288,21 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         )
         read = _in_windows(model, counts, flat)
         loads, vectors, step_lines = loads + read[0], vectors + read[1], step_lines + read[2]
+        live += read[1]
     copies = 1
     chain = model.latency
     if chain and not model.single and 0 < sums < chain * per_cycle:
-        room = int((target.registers - 2 - vectors) // max(1.0, sums))
+        room = int((target.registers - 2 - live) // max(1.0, sums))
         copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
-    registers = sums * copies + vectors + selected + hoisted + model.working
+    registers = sums * copies + live + selected + model.working
     waiting = chain / copies if model.steps > 1 else 0.0
+    spill = max(0.0, registers - target.registers) * 2.0
+    loads += min(hoisted, max(0.0, registers + hoisted - target.registers))  # from the stack
     walked = model.steps * vectors * target.vector_bytes
     fetched = (vectors if walked > target.l1 else streams) * FETCH
     if 0 < streams < TOGETHER:
         fetched += ALONE * (TOGETHER - streams) / (TOGETHER - 1)
     step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting, fetched)
-    spill = max(0.0, registers - target.registers) * 2.0
     start = ENTRY if model.latency else ROUND
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
@@ -415,7 +420,7 @@ class _Counter:
             steps,
             latency,
             single,
-            6 if heavy else 1,
+            6 if heavy else 2,
             extents=self.facts.extents,
             windows=tuple(self.windows),
             flat=flat,
@@ -453,6 +458,8 @@ class _Counter:
                 group.sums += repeat * self.wide(instr.dtype.bits)
             case _ if deps & self.looped:
                 group.slots += slots * repeat
+                if not isinstance(instr, Load) and deps & self.lane_dims and self._is_shared(ref):
+                    group.shared += repeat * self.wide(instr.dtype.bits)
             case _:
                 group.epilogue += slots * repeat
                 if slots and self._read_in_loop(ref):
@@ -477,6 +484,12 @@ class _Counter:
         return any(self.facts.deps[r] & self.looped for r in self.readers[ref]) or any(
             isinstance(self.facts.nest.code[r], Fold) for r in self.readers[ref]
         )
+
+    def _is_shared(self, ref: int) -> bool:
+        """Whether points of the tile that lie apart read the same value."""
+        own = self.facts.deps[ref]
+        others = frozenset(self.tileable) - own
+        return any(self.facts.deps[r] & others for r in self.readers[ref])
 
     def _load(self, access: Access) -> None:
         group, repeat = self.group(self.facts.deps[access.ref])
@@ -504,6 +517,10 @@ class _Counter:
                 group.vectors += repeat * self.wide(access.bits)
                 if self._streams(access):
                     group.streams += repeat * self.wide(access.bits)
+                if address_refs(access.at):  # begins long before it ends
+                    group.selected += repeat * self.wide(access.bits)
+                elif self._is_shared(access.ref):
+                    group.shared += repeat * self.wide(access.bits)
             elif masked:  # addresses that are selected are all read at once
                 group.selected += repeat
         else:

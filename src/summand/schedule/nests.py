@@ -238,7 +238,7 @@ def reduction_order(facts: Facts, choice: Choice) -> list[str]:
         if a.ref not in choice.packed
         for g in a.at.guards
         if g.form.dims & lanes
-        for d in g.form.dims
+        for d in g.form.dims.union(*(facts.deps[r] for r, _ in g.dynamic))
     }
     rows = [
         a

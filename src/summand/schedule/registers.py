@@ -338,6 +338,7 @@ def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iter
             choices.append(_options(facts.extents[dim], 16))
     found = [c for c in itertools.product(*choices) if math.prod(c) <= most]
     least = min(FEW_POINTS, max((math.prod(c) for c in found), default=1)) / 2
+    least /= max(1.0, sum(g.sums for _, g in model.groups))
     for combo in found:
         if not model.latency or math.prod(combo) >= least or max(combo, default=1) == 1:
             yield list(combo)
@@ -403,7 +404,7 @@ def _best_tile(
     model = build_model(facts, lanes, unrolled, dims, target, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)
     lane_dims = {p.dim: p.count for p in lanes}
-    weigh = _Traffic(facts, dims, lanes, looped, target)
+    weigh = _Traffic(facts, dims, lanes, looped, target, packed)
     rest = math.prod(
         -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.tiled if d not in dims
     )
@@ -491,12 +492,15 @@ class _Traffic:
         lanes: Sequence[Piece],
         looped: bool,
         target: Target,
+        packed: frozenset[int],
     ) -> None:
         lane = {p.dim: p.count for p in lanes}
         inner = [a for a in facts.loads if a.dims & facts.reduced]
         vectors = [a for a in facts.loads if any(a.stride(d) for d in lane)]
         rows = [a for a in inner if lane_kind(a.strides, a.loose, lanes) == "splat"]
+        read = [a for a in inner if a not in rows and a.ref not in packed]
         self.looped = looped
+        self.ways = 0.75 * target.l1 / PAGE
         wide = [a for a in (*facts.loads, *facts.stores) if _span(facts, a) > target.l2]
         self.dims = [
             (
@@ -505,6 +509,7 @@ class _Traffic:
                 d in lane,
                 bool(vectors) and all(d in a.dims for a in vectors),
                 max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
+                max((_alias(a.stride(d) * a.bits // 8) for a in read), default=0),
                 any(0 < abs(a.stride(d)) * a.bits // 8 < LINE for a in rows),
                 not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
             )
@@ -514,9 +519,9 @@ class _Traffic:
     def factor(self, counts: Sequence[int]) -> float:
         """Tiles times preferences."""
         rows = columns = 1
-        factor = meeting = 1.0
+        factor = meeting = crowd = 1.0
         for dim, count in zip(self.dims, counts, strict=True):
-            extent, lanes, is_lane, streams, alias, near, far = dim
+            extent, lanes, is_lane, streams, alias, beside, near, far = dim
             step = count * lanes
             factor *= -(-extent // step)
             if extent % step:
@@ -528,12 +533,15 @@ class _Traffic:
             if near and count < extent:  # what is left of each cache line is fetched again
                 factor *= 1 + 0.02 * math.log2(extent / count)
             meeting *= max(1.0, count * alias)
+            crowd *= max(1.0, count * beside)
             if streams and count > 1:
                 factor *= 1 + 0.03 * math.log2(count)
             if far:  # rows of memory side by side: few vectors of each, where one stream is fastest
                 factor *= 1 + 0.5 * math.log2(count)
         if meeting > 6:
             factor *= 1 + 0.04 * (meeting - 6)
+        if crowd > self.ways:  # vectors that the next steps would find in the first cache
+            factor *= 1 + 0.1 * (crowd - self.ways)
         return factor * (1 + 0.06 / rows + 0.04 / columns) if self.looped else factor
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from summand.codegen.cpu.lanes import Lanes
 from summand.codegen.cpu.memory import Mask, Place
@@ -23,6 +23,7 @@ from summand.ir.index import Form, Quasi
 from summand.loops.nodes import Guard, Ref
 
 I32 = 1 << 31
+FAR = 1 << 30
 UNBOUNDED = 1 << 62  # size of a guard that only says 0 <= form
 
 
@@ -232,8 +233,13 @@ class Places:
         if spot.uniform:
             value = self.fn.i64(self.fn.add(spot.scalar, spot.offsets[0]))
             return Mask(uniform=self.fn.pure(f"icmp ult i64 {value}, {guard.size}", "i1"))
-        element = "i64" if guard.dynamic or spot.vector is not None else "i32"
-        if element == "i32":
+        element = "i64" if spot.vector is not None else "i32"
+        if guard.dynamic and element == "i32":
+            if guard.size + max(map(abs, spot.offsets)) >= FAR:
+                element = "i64"
+            else:  # what is far outside stays outside
+                spot = replace(spot, scalar=self._near(spot.scalar))
+        elif element == "i32":
             lo, hi = guard.form.interval(self.plan.ranges)
             reach = max(self.plan.step.values(), default=1) * (1 + _weight(guard.form))
             if lo - reach < -I32 or hi + reach >= I32:
@@ -243,6 +249,10 @@ class Places:
         bound = f"splat ({element} {most if most < I32 or element == 'i64' else -I32})"
         text = f"icmp ult {value.type} {value}, {bound}"
         return Mask(lanes=self.fn.pure(text, vector("i1", len(spot.offsets))))
+
+    def _near(self, place: Int) -> Int:
+        """A place, or where it is far from all arrays the nearest that fits 32 bits."""
+        return self.fn.least(self.fn.greatest(place, -FAR), FAR)
 
     def _with_dynamic(self, spot: Spot, dynamic: Sequence[tuple[Ref, int]], p: Point) -> Spot:
         """The spot plus Σ value·factor."""

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from summand.dtypes import bool_
 from summand.ir.nodes import (
     Constant,
     Eqn,
@@ -50,6 +51,8 @@ SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
 READ = 3.0  # slots to choose between an earlier state and the initial one
 GROWTH = 4  # how much larger than all that it is made from an array is that need not be there
 TWICE = 1.25  # how often its elements are computed then, at most
+IN_TILE = 4  # elements along new dims that one register tile holds
+FEW_SLOTS = 24.0  # of a value that follows from its place
 SMALL_FOLD = 16  # elements of a reduction that may run inside another one
 
 
@@ -86,6 +89,7 @@ class _Choice:
         self.points: dict[Var, int] = {}
         self.level: dict[Var, int] = {}  # reductions that follow one another up to a value
         self.pieces: dict[Eqn, bool] = {}
+        self.placed: set[Var] = set()  # integers that follow from the place alone
 
     def run(self) -> Chosen:
         """Forward: maps by their cost; backward: reductions that their one reader can finish."""
@@ -111,15 +115,29 @@ class _Choice:
             free = is_free(eqn) or self._is_place(eqn)
             deep = below >= (2 * DEPTH if free else DEPTH)
             fans = max((self.fans.get(v, 0) for v in sources), default=0) + self._fans_out(out)
-            dear = deep or (not free and (fans > FANS or self._worth(out, price)))
+            if self._is_placed(eqn, price):
+                self.placed.add(out)
+            light = free or out in self.placed
+            dear = deep or (not light and (fans > FANS or self._worth(out, price)))
             if out in self.wanted or dear or self._must(eqn, out):
                 self.hard.add(out)
-            elif price >= self._soft_limit(out) and not free:
+            elif price >= self._soft_limit(out) and not light:
                 self.soft.add(out)
             stored = out in self.hard
             self.depth[out] = 0 if stored else below + 1
             self.fans[out] = 0 if stored else fans
             self.price[out] = 0.0 if stored else price
+
+    def _is_placed(self, eqn: Eqn, price: float) -> bool:
+        """Whether a few operations on positions make it: masks, which leave the inner loops."""
+        if isinstance(eqn.op, Iota):
+            return True
+        if isinstance(eqn.op, Constant):
+            return not isinstance(eqn.op.value, Table)
+        if not isinstance(eqn.op, Map) or not all(a in self.placed for a in inputs(eqn)):
+            return False
+        whole = eqn.out.type.dtype.is_integer or eqn.out.type.dtype is bool_
+        return whole and price <= FEW_SLOTS
 
     def _is_place(self, eqn: Eqn) -> bool:
         """Whether it is a position moved by a distance, read only as the index of a padded array,
@@ -205,6 +223,8 @@ class _Choice:
                 row = row_dims(reader.op, reader.outs[0], self.graph.eqn)
                 lanes = math.prod(reader.op.args[0].type.sizes[d] for d in row)
                 return reader.op.args[0].type.count * -(-ROW // max(1, min(lanes, ROW)))
+            case Map() if self._in_tile(reader, var):
+                return var.type.count
             case _:
                 return max((o.type.count for o in reader.outs), default=1)
 
@@ -222,6 +242,19 @@ class _Choice:
                 known = isinstance(op, Map) and bool(below) and all(map(self._in_pieces, below))
             self.pieces[reader] = known
         return known
+
+    def _in_tile(self, reader: Eqn, var: Var) -> bool:
+        """Whether a map only spreads a value over a few elements of sums that fold its own dims:
+        the points of one register tile, which evaluate it once."""
+        if not isinstance(reader.op, Map) or reader.out.type.count > IN_TILE * var.type.count:
+            return False
+        end = reader
+        while isinstance(end.op, Map) and end.out.type == reader.out.type:
+            ends = self.graph.readers.get(end.out, ())
+            if len(ends) != 1:
+                return False
+            end = ends[0]
+        return isinstance(end.op, Reduce) and {*end.op.dims} <= var.type.names
 
     # ---- what only few readers want, at other places
 
@@ -306,7 +339,7 @@ class _Choice:
             far = out.type.nbytes > self.target.l2 // 2
             if far and end.op.args == (out,) and op.monoid.combine is None:
                 self.hard.discard(out)  # the scatter's own nest reduces
-        elif isinstance(end.op, Interleave) or self._small(op, out, end.op):
+        elif isinstance(end.op, Interleave) or self._small(op, out, self._last(end).op):
             self.hard.discard(out)
 
     def _waits(self, end: Eqn, out: Var) -> bool:
@@ -326,6 +359,15 @@ class _Choice:
                 waiting += inputs(eqn)
         return False
 
+    def _last(self, end: Eqn) -> Eqn:
+        """The reduction that alone reads a map, through others that are not stored."""
+        while isinstance(end.op, Map) and end.out not in self.hard | self.soft:
+            readers = self.graph.readers.get(end.out, ())
+            if len(readers) != 1 or end.out in self.wanted:
+                break
+            end = readers[0]
+        return end
+
     def _soften(self, op: Reduce, root: Var) -> None:
         """A few cheap terms, summed and finished as `root`, may be summed again by each reader."""
         terms = op.args[0].type.count // max(root.type.count, 1)
@@ -342,11 +384,11 @@ class _Choice:
         if not isinstance(reader, Reduce):
             return False
         length = op.args[0].type.count // max(out.type.count, 1)
-        once = reader.args[0].type.count == out.type.count
+        again = reader.args[0].type.count // max(out.type.count, 1)
         named = op.monoid.combine is None and reader.monoid.combine is None
         far = out.type.nbytes > self.target.l2 // 2
         apart = not set(op.dims) & set(reader.dims)
-        return length <= SMALL_FOLD and once and named and far and apart
+        return length * again <= SMALL_FOLD and named and far and apart
 
 
 def _is_choice(graph: Graph, param: Var) -> bool:

@@ -26,6 +26,9 @@ PANEL = 2048  # elements of an operand that several rows had better read togethe
 FAR = 1 << 40  # room without limit
 STEP_ROWS = 16  # rows of a recurrence that is a loop around products
 ROWS = 32  # rows that read one panel together
+LANES = 16
+FOLDED = 20.0  # cycles to fold the lanes of one sum together and add it
+SHARE = 0.15  # of a tile's time that this may take
 
 
 def choose_tiles(
@@ -65,9 +68,35 @@ def choose_tiles(
             _grow_all(tiles, by_panel, ROWS, sizes, cluster, target)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
+    _grow_for_sums(tiles, rank, sizes, cluster, target)
     exact = set(tiles) if _combines_in_place(graph, cluster) else _kept_by_sums(cluster)
     tiles = {d: _divisor(sizes[d], t) if d in exact else t for d, t in tiles.items()}
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
+
+
+def _grow_for_sums(
+    tiles: dict[str, int],
+    rank: Sequence[str],
+    sizes: Mapping[str, int],
+    cluster: Cluster,
+    target: Target,
+) -> None:
+    """Grow tiles along dims that stages sum over, where the sums have no dim for the lanes: theirs
+    are folded together for each tile, which should cost little beside making what is summed."""
+    shared = product(sizes.values())
+    added = work = 0.0
+    folded: set[str] = set()
+    for stage in cluster.stages:
+        work += _points(stage) / shared / LANES
+        for root, found in zip(stage.roots, stage.sums, strict=False):
+            own = [n for d, n in root.type.dims if d not in sizes]
+            if max(own, default=1) < LANES:
+                added += FOLDED * product(own)
+            folded |= {*found.dims} & tiles.keys()
+    if folded:
+        added *= product(t for d, t in tiles.items() if d not in folded)
+        along = [d for d in rank if d in folded]
+        _grow_all(tiles, along, round(added / (SHARE * work)), sizes, cluster, target)
 
 
 def _combines_in_place(graph: Graph, cluster: Cluster) -> bool:
