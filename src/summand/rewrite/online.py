@@ -27,7 +27,7 @@ from summand.ir.nodes import MAX, SUM, Eqn, Map, Program, Reduce, Var
 from summand.options import Target
 from summand.rewrite.plan.clusters import STRIP
 from summand.rewrite.plan.costs import inputs
-from summand.rewrite.rebuild import Rebuild
+from summand.rewrite.rebuild import Rebuild, factors_of
 
 Orders = Mapping[Var, tuple[str, ...]]
 ROWS = 32  # positions that one block folds at least: so much smaller are the values of blocks
@@ -124,7 +124,7 @@ class _Online:
         op = eqn.op
         if not isinstance(op, Reduce) or op.monoid != SUM or eqn.out.type.dtype.bits < 32:
             return None
-        factors = self._factors(op.args[0])
+        factors = factors_of(self.made, op.args[0])
         for factor in factors:
             top = self._top(factor, op)
             if top is not None:
@@ -135,12 +135,6 @@ class _Online:
                 if whole and not any(self._reads(f, top) for f in inner):
                     return _Term(top, inner, outer)
         return None
-
-    def _factors(self, var: Var) -> list[Var]:
-        eqn = self.made.get(var)
-        if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn != "mul":
-            return [var]
-        return [f for a in eqn.op.args for f in self._factors(a)]
 
     def _top(self, factor: Var, op: Reduce) -> Var | None:
         """The maximum over the same dims that a factor exponentiates the distance from."""

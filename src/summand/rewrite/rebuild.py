@@ -10,11 +10,24 @@ Values are numbered afresh in order, so the text of the result does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from summand.ir.builder import Builder
-from summand.ir.nodes import Cond, Custom, Eqn, Op, Program, Recur, Var, While, with_operands
+from summand.ir.nodes import (
+    SUM,
+    Cond,
+    Custom,
+    Eqn,
+    Map,
+    Op,
+    Program,
+    Recur,
+    Reduce,
+    Var,
+    While,
+    with_operands,
+)
 
 
 class Rebuild(Builder):
@@ -65,6 +78,37 @@ def inside(op: Op, rewrite: Callable[[Program], Program]) -> Op:
             return Custom(rewrite(op.primal), forward, backward, op.args)
         case _:
             return op
+
+
+Made = Mapping[Var, Eqn]
+OtherSum = Callable[[Rebuild, Made, Eqn, Reduce], Var | None]
+
+
+def rewrite_sums(program: Program, other: OtherSum) -> Program:
+    """Put what `other` makes of it in place of each sum (None: it stays), in sub-programs too."""
+    new = Rebuild(program)
+    made: dict[Var, Eqn] = {}
+    for eqn in program.eqns:
+        op = inside(eqn.op, lambda body: rewrite_sums(body, other))
+        value = None
+        if isinstance(op, Reduce) and op.monoid == SUM:
+            new.loc = eqn.loc
+            value = other(new, made, eqn, op)
+            new.loc = None
+        if value is None:
+            new.copy(eqn, op)
+        else:
+            new.bind(eqn.outs, [value])
+        made.update((o, eqn) for o in eqn.outs)
+    return new.done(program)
+
+
+def factors_of(made: Made, var: Var) -> list[Var]:
+    """What a value is the product of."""
+    eqn = made.get(var)
+    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn != "mul":
+        return [var]
+    return [f for a in eqn.op.args for f in factors_of(made, a)]
 
 
 def choose(program: Program, params: Sequence[int], results: Sequence[int]) -> Program:

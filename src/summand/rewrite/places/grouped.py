@@ -21,7 +21,7 @@ from summand.ir.fresh import Names
 from summand.ir.nodes import SUM, Eqn, Index, Map, Program, Reduce, ReduceAt, Reindex, Var
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.places.grouping import ROWS, Groups, group
-from summand.rewrite.rebuild import Rebuild
+from summand.rewrite.rebuild import Rebuild, factors_of
 
 MOST = 64  # matrices; each is counted at each row
 LEAST = 1024  # elements of one
@@ -61,12 +61,6 @@ class _Grouping:
 
     # ---- what fits
 
-    def _factors(self, var: Var) -> list[Var]:
-        eqn = self.made.get(var)
-        if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn != "mul":
-            return [var]
-        return [f for a in eqn.op.args for f in self._factors(a)]
-
     def _chosen(self, factor: Var, over: Sequence[str]) -> Reindex | None:
         """The gather of a matrix by an index, or None."""
         eqn = self.made.get(factor)
@@ -84,7 +78,7 @@ class _Grouping:
     # ---- products
 
     def _product(self, eqn: Eqn, op: Reduce) -> bool:
-        factors = self._factors(op.args[0])
+        factors = factors_of(self.made, op.args[0])
         for number, factor in enumerate(factors):
             chosen = self._chosen(factor, op.dims)
             others = factors[:number] + factors[number + 1 :]
@@ -127,7 +121,7 @@ class _Grouping:
             return False
         ((dim, index),) = op.index
         arg = op.args[0]
-        factors = self._factors(arg)
+        factors = factors_of(self.made, arg)
         if not isinstance(index, Var) or not index.type.names <= set(op.dims) or len(factors) < 2:
             return False
         free = [d for d in arg.type.names if d not in op.dims]

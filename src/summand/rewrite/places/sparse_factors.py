@@ -26,14 +26,13 @@ from summand.ir.nodes import (
     Constant,
     Eqn,
     Index,
-    Map,
     Program,
     Reduce,
     Reindex,
     Table,
     Var,
 )
-from summand.rewrite.rebuild import Rebuild, inside
+from summand.rewrite.rebuild import Rebuild, factors_of, rewrite_sums
 
 GAIN = 4  # how many times fewer products it must take
 UNEVEN = 3  # how many times more elements than there are the fullest place may make of them
@@ -49,37 +48,20 @@ class _Sparse:
 
 def sparse_factors(program: Program) -> Program:
     """Rewrite sums of products with such constants, in sub-programs too."""
-    return _rewrite(program, Names(program))
-
-
-def _rewrite(program: Program, names: Names) -> Program:
-    new = Rebuild(program)
-    made: dict[Var, Eqn] = {}
-    for eqn in program.eqns:
-        op = inside(eqn.op, lambda body: _rewrite(body, names))
-        value = None
-        if isinstance(op, Reduce) and op.monoid == SUM and eqn.out.type.dtype.is_float:
-            new.loc = eqn.loc
-            value = _skipped(new, names, made, op)
-            new.loc = None
-        if value is None:
-            new.copy(eqn, op)
-        else:
-            new.bind(eqn.outs, [value])
-        made.update((o, eqn) for o in eqn.outs)
-    return new.done(program)
+    names = Names(program)
+    return rewrite_sums(program, lambda new, made, eqn, op: _skipped(new, names, made, op))
 
 
 def _skipped(new: Rebuild, names: Names, made: Mapping[Var, Eqn], op: Reduce) -> Var | None:
     """The sum over the elements that are not zero, or None where it stays."""
-    factors = _factors(made, op.args[0])
-    if len(factors) < 2 or op.args[0].type.count == 0:
+    parts = factors_of(made, op.args[0])
+    if len(parts) < 2 or op.args[0].type.count == 0 or not op.args[0].type.dtype.is_float:
         return None
-    for number, factor in enumerate(factors):
+    for number, factor in enumerate(parts):
         found = _constant(made, factor)
         if found is None or not set(found.dims) & set(op.dims):
             continue
-        others = factors[:number] + factors[number + 1 :]
+        others = parts[:number] + parts[number + 1 :]
         free = {d for v in others for d in v.type.names}
         if not {d for d in op.dims if d not in found.dims} <= free:
             continue
@@ -87,14 +69,6 @@ def _skipped(new: Rebuild, names: Names, made: Mapping[Var, Eqn], op: Reduce) ->
         if 0 < count * GAIN <= found.array.size:
             return _sum(new, names, op, found, others)
     return None
-
-
-def _factors(made: Mapping[Var, Eqn], var: Var) -> list[Var]:
-    """What is multiplied."""
-    eqn = made.get(var)
-    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn != "mul":
-        return [var]
-    return [f for a in eqn.op.args for f in _factors(made, a)]
 
 
 def _constant(made: Mapping[Var, Eqn], var: Var) -> _Sparse | None:

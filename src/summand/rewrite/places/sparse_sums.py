@@ -14,47 +14,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from summand.ir.fresh import Names
-from summand.ir.nodes import SUM, Eqn, Index, Map, Program, Reduce, ReduceAt, Var
-from summand.rewrite.rebuild import Rebuild, inside
+from summand.ir.nodes import SUM, Eqn, Index, Program, Reduce, ReduceAt, Var
+from summand.rewrite.rebuild import Rebuild, factors_of, rewrite_sums
 
 GAIN = 4  # how many times fewer products it must take
 
 
 def sparse_sums(program: Program) -> Program:
     """Rewrite sums of products with a scatter, in sub-programs too."""
-    return _rewrite(program, Names(program))
+    names = Names(program)
+    return rewrite_sums(program, lambda new, made, eqn, op: _pulled(new, names, made, op))
 
 
-def _rewrite(program: Program, names: Names) -> Program:
-    new = Rebuild(program)
-    made: dict[Var, Eqn] = {}
-    for eqn in program.eqns:
-        op = inside(eqn.op, lambda body: _rewrite(body, names))
-        value = _pulled(new, names, made, eqn) if isinstance(op, Reduce) else None
-        if value is None:
-            new.copy(eqn, op)
-        else:
-            new.bind(eqn.outs, [value])
-        made.update((o, eqn) for o in eqn.outs)
-    return new.done(program)
-
-
-def _pulled(new: Rebuild, names: Names, made: Mapping[Var, Eqn], eqn: Eqn) -> Var | None:
+def _pulled(new: Rebuild, names: Names, made: Mapping[Var, Eqn], op: Reduce) -> Var | None:
     """The sum over what was scattered, or None where it stays."""
-    op = eqn.op
-    if not isinstance(op, Reduce) or op.monoid != SUM:
-        return None
-    factors = _factors(made, op.args[0])
-    for number, factor in enumerate(factors):
+    parts = factors_of(made, op.args[0])
+    for number, factor in enumerate(parts):
         scatter = made[factor].op if factor in made else None
         if not isinstance(scatter, ReduceAt) or not _plain(scatter):
             continue
-        others = [v for k, v in enumerate(factors) if k != number]
+        others = parts[:number] + parts[number + 1 :]
         if _points(scatter, op.args[0]) * GAIN <= op.args[0].type.count:
-            outer, new.loc = new.loc, eqn.loc
-            value = _moved(new, names, op, scatter, others)
-            new.loc = outer
-            return value
+            return _moved(new, names, op, scatter, others)
     return None
 
 
@@ -62,14 +43,6 @@ def _plain(op: ReduceAt) -> bool:
     """A sum into computed places, each of which is in range."""
     places = all(isinstance(i, Var) for _, i in op.index)
     return op.monoid == SUM and op.mode in ("trusted", "clip") and places
-
-
-def _factors(made: Mapping[Var, Eqn], var: Var) -> list[Var]:
-    """What is multiplied."""
-    eqn = made.get(var)
-    if eqn is None or not isinstance(eqn.op, Map) or eqn.op.fn != "mul":
-        return [var]
-    return [f for a in eqn.op.args for f in _factors(made, a)]
 
 
 def _points(op: ReduceAt, product: Var) -> int:
