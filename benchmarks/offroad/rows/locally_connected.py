@@ -7,15 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import summand as sm
-
-from ..row import CONTRACTION, Input, Row, Work, extents, normal, product
-
-n, c, o, x, y, a, b = sm.dims("n c o x y a b")
-
-
-def out_sizes(s):
-    return s["x"] - s["a"] + 1, s["y"] - s["b"] + 1
+from ..row import CONTRACTION, Input, Row, extents, normal
+from .hyper_conv import a, b, c, n, o, out_sizes, program, work, x, y
 
 
 def inputs(s, rng):
@@ -27,19 +20,9 @@ def inputs(s, rng):
     )
 
 
-def program(s, I, W):
-    return sm.sum[c, a, b](I[x : x + a, y : y + b] * W)
-
-
 def reference(s, I, W):
     windows = np.lib.stride_tricks.sliding_window_view(I, (s["a"], s["b"]), (2, 3))
     return np.einsum("ncxyab,xyocab->noxy", windows, W, optimize=True)
-
-
-def work(s):
-    wide, high = out_sizes(s)
-    slots = wide * high * product(s, "n c o a b")
-    return Work(slots), Work(3 * slots)
 
 
 def in_torch(torch, s):
