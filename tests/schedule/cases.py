@@ -75,6 +75,27 @@ def chosen_matrices(blocks, experts, rows, m, k):
     return Kernel("chosen", tuple(params), (), (), (Nest(dims, code, (out,)),))
 
 
+def added_products(blocks, experts, rows, m, n):
+    """out[choice[c], m, n] += Σ_r x[c, r, m] · y[c, r, n], the choice clipped into range."""
+    code = (
+        Load("choice", Address(parse("c")), i32),
+        Const(0, i32),
+        Const(experts - 1, i32),
+        Apply("max", (0, 1), i32),
+        Apply("min", (3, 2), i32),
+        load("x", f"{rows * m}*c + {m}*r + m"),
+        load("y", f"{rows * n}*c + {n}*r + n"),
+        Apply("mul", (5, 6), f32),
+        Fold(Combine("add", (0.0,)), ("r",), (7,), f32),
+    )
+    out = Store("out", Address(parse(f"{n}*m + n"), ((4, m * n),)), 8, "add")
+    sizes = {"x": blocks * rows * m, "y": blocks * rows * n, "out": experts * m * n}
+    params = (Buffer("choice", i32, blocks), *(Buffer(k, f32, v) for k, v in sizes.items()))
+    dims = (("m", m), ("n", n), ("c", blocks), ("r", rows))
+    nest = Nest(dims, code, (out,), (), ("c",))
+    return Kernel("added", params, (), (), (nest,))
+
+
 POSES = ("115200*n + 15360*x + 7680*a + 1024*y + 512*b + 16*c + 4*i + k", 16 * 225 * 512)
 FILTER = ("49152*a + 16384*b + 512*c + 16*o + 4*k + j", 9 * 16384)
 VOTES = ("25088*n + 3584*x + 512*y + 16*o + 4*i + j", 16 * 49 * 512)

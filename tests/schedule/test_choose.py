@@ -210,3 +210,13 @@ def _product(m, n, k):
     kernel = cases.contraction("product", {"m": m, "n": n, "k": k}, out, a, b, "k")
     done = schedule_kernel(kernel, cases.TARGET)
     return done.kernels, done.temporaries
+
+
+@pytest.mark.parametrize(("m", "n"), [(19, 97), (32, 96), (67, 34)])
+def test_products_that_scatter_are_tasks_without_bounds(m, n, monkeypatch):
+    monkeypatch.setattr(grid, "TASK_CYCLES", 1000.0)
+    scheduled = check_schedule(cases.added_products(blocks=9, experts=4, rows=5, m=m, n=n))
+    nests = [x for k in scheduled.kernels for x in nests_of(k.body)]
+    assert not any(x.bounds for x in nests)
+    assert scheduled.kernels[-1].grid
+    assert nests[0].schedule.loops[0] == "c"

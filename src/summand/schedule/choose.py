@@ -35,6 +35,7 @@ from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
     Chain,
     chain_of,
+    folded_dims,
     is_free,
     may_repeat,
     nests_of,
@@ -65,6 +66,7 @@ from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 from summand.schedule.rims import cut_rims
 from summand.schedule.staged import walk
+from summand.schedule.tails import cut_tails
 from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
@@ -167,7 +169,7 @@ def _whole(
     """Choose everything for a kernel that is one nest. `part`: its reduction is split already.
     Without `packing` it stays one kernel."""
     bits = {b.name: b.dtype.bits for b in chain.kernel.params}
-    if chain.nest.ordered:
+    if chain.nest.ordered and not folded_dims(chain.nest):
         chain = _batches_in_tasks(chain)
     nest = simplified(chain.nest)
     limits = Limits(part, may_pack=packing, floor=memory_floor(analyse(nest, bits), target))
@@ -207,7 +209,7 @@ def _whole(
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
     kernel = chain.with_nest(rows_ahead(nest, buffers, target)).kernel_of()
-    kernel = cut_rims(kernel, target)
+    kernel = cut_tails(cut_rims(kernel, target))
     return Scheduled((*before, kernel), tuple(temporaries))
 
 
@@ -254,8 +256,13 @@ def _in_copies(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Sc
     if not is_scatter(facts.nest):
         return None
     work, parts = _work(facts, choice, target), 1
+    goal = task_goal(work)
+    apart = [d for d in facts.kept if d not in _row_dims(facts) and is_free(facts.nest, d)]
+    tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in apart)
+    if facts.reduced and tasks * 2 > min(goal, FEWEST_TASKS):
+        return None
     if not (chain.levels or chain.kernel.grid or _is_long(facts, _dims_below(facts))):
-        parts = copies_wanted(facts.nest, chain.kernel, work, task_goal(work))
+        parts = copies_wanted(facts.nest, chain.kernel, work, goal)
     if parts < 2:
         return _in_pieces(chain, facts.nest, target)
     split = private_copies(chain.kernel, facts.nest, parts)
@@ -487,9 +494,9 @@ def _read_by_all(facts: Facts, dim: str) -> int:
 
 def _row_dims(facts: Facts) -> frozenset[str]:
     """Dims of a scatter's rows, where these are so short that every task had better move whole
-    ones: finding a row's place costs as much as a few vectors."""
+    ones: finding a row's place costs as much as a few vectors. Not where each is a sum."""
     dims = _dims_below(facts)
-    return frozenset() if _is_long(facts, dims) else dims
+    return frozenset() if facts.reduced or _is_long(facts, dims) else dims
 
 
 def _is_long(facts: Facts, row: frozenset[str]) -> bool:
