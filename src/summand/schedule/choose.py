@@ -470,7 +470,8 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
     once = is_map(facts, choice) or choice.flat or is_column_stream(facts, choice, target)
     if goal > 1 and not once:
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
-        operands = _operand_bytes(facts, lanes)
+        sizes = {b.name: b.size for b in chain.kernel.params}
+        operands = _operand_bytes(facts, lanes, sizes)
         goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
         goal = max(goal, least)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
@@ -538,11 +539,13 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     )
 
 
-def _operand_bytes(facts: Facts, lanes: set[str]) -> Operands:
-    """Bytes of a reduction's operands that do not vary along the lanes, and of those that do."""
+def _operand_bytes(facts: Facts, lanes: set[str], most: Mapping[str, int]) -> Operands:
+    """Bytes of a reduction's operands that do not vary along the lanes, and of those that do: no
+    more than their buffers have, where places are computed."""
     sizes = [0.0, 0.0]
     for load in facts.loads:
         if load.dims & facts.reduced:
-            size = math.prod(facts.extents[d] for d in load.dims) * load.bits / 8
-            sizes[bool(load.dims & lanes)] += size
+            places = math.prod(facts.extents[d] for d in load.dims)
+            known = min(places, most.get(load.buffer, places)) if load.loose else places
+            sizes[bool(load.dims & lanes)] += known * load.bits / 8
     return Operands(sizes[0], sizes[1])

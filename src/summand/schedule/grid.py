@@ -57,9 +57,9 @@ def idle_share(tasks: int) -> float:
     return sum(w * (-(-tasks // p) * p / tasks - 1) for p, w in THREADS)
 
 
-def _block(unit: Unit, wanted: float, exact: bool, others: int = 1) -> int:
-    """Steps to a task: about `count / wanted`, so that little is computed twice and the tasks,
-    for each of as many as `others` of them, come out even."""
+def _block(unit: Unit, wanted: float, exact: bool, others: int = 1, twice: float = 4.0) -> int:
+    """Steps to a task: about `count / wanted`, so that little is computed twice (where the last
+    task is moved back) and the tasks, for each of as many as `others` of them, come out even."""
     count = unit.count
     ideal = max(1, int(count / wanted))
     if wanted >= count:
@@ -69,7 +69,7 @@ def _block(unit: Unit, wanted: float, exact: bool, others: int = 1) -> int:
         waste = -(-count // block) * block / count - 1
         if exact and waste > 0:
             continue
-        badness = waste * 4 + abs(math.log(block / ideal)) * 0.25
+        badness = waste * twice + abs(math.log(block / ideal)) * 0.25
         badness += 2 * idle_share(others * -(-count // block))
         if badness < least:
             best, least = block, badness
@@ -122,7 +122,8 @@ def spread(chain: Chain, units: Sequence[Unit], goal: int) -> Chain:
         if tasks * 2 > goal and not uneven:
             break
         exact = unit.is_loop and not may_repeat(chain.nest)
-        block = _block(unit, max(2.0, goal / tasks), exact, tasks * others)
+        twice = 4.0 if may_repeat(chain.nest) else 0.0
+        block = _block(unit, max(2.0, goal / tasks), exact, tasks * others, twice)
         count = -(-unit.count // block)
         if count < 2:
             continue

@@ -502,6 +502,7 @@ class _Traffic:
         self.looped = looped
         self.ways = 0.75 * target.l1 / PAGE
         wide = [a for a in (*facts.loads, *facts.stores) if _span(facts, a) > target.l2]
+        self.column = 0.15 if any(a in wide for a in rows) else 0.04
         self.dims = [
             (
                 facts.extents[d],
@@ -542,7 +543,7 @@ class _Traffic:
             factor *= 1 + 0.04 * (meeting - 6)
         if crowd > self.ways:  # vectors that the next steps would find in the first cache
             factor *= 1 + 0.1 * (crowd - self.ways)
-        return factor * (1 + 0.06 / rows + 0.04 / columns) if self.looped else factor
+        return factor * (1 + 0.06 / rows + self.column / columns) if self.looped else factor
 
 
 def _span(facts: Facts, access: Access) -> int:
