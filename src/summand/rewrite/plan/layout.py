@@ -107,7 +107,7 @@ def choose_orders(
 ) -> dict[Var, Order]:
     """Orders of all values with memory: `fixed` ones as they are. A tile has `room` in cache."""
     clusters = [item for item in items if isinstance(item, Cluster)]
-    nests = [n for item in clusters for n in _nests(item, bodies, room)]
+    nests = [n for item in clusters for n in _nests(item, bodies, room, fixed)]
     touching: dict[Var, list[Nest]] = {}
     for nest in nests:
         for walk in nest.walks:
@@ -124,7 +124,7 @@ def choose_orders(
     for item in items:
         if isinstance(item, Cluster) and len(item.stages) > 1:
             own = [v for v in item.roots if v in free]
-            _move_together(own, list(_nests(item, bodies, room)), orders)
+            _move_together(own, list(_nests(item, bodies, room, fixed)), orders)
     gathered = {w.var for n in nests for w in n.walks if w.computed}
     for var in sorted(values, key=lambda v: (v not in gathered, -v.type.count, v.id)):
         if var not in fixed and var.type.count >= LEAST:
@@ -181,20 +181,19 @@ def _batches(clusters: Sequence[Cluster], nests: Sequence[Nest]) -> dict[Var, fr
 def _move_together(made: Sequence[Var], nests: Sequence[Nest], orders: dict[Var, Order]) -> None:
     """Give what a cluster makes one innermost dim, where that is cheaper for the cluster: a change
     of one value alone would only move the cost to its neighbour."""
-    candidates = dict.fromkeys(
-        d
-        for n in nests
-        for d, size in n.extents.items()
-        if size >= VECTOR and d not in n.sequential
-    )
+    candidates: dict[Order, None] = {}
+    for nest in nests:
+        free = {d: size for d, size in nest.extents.items() if d not in nest.sequential}
+        candidates |= {(d,): None for d, size in free.items() if size >= VECTOR}
+        candidates |= dict.fromkeys(_pairs(nest, free, orders))
     least = sum(nest_cost(n, orders) for n in nests)
     saving = BETTER * max((v.type.count for v in made), default=0)
     best = {v: orders[v] for v in made}
     start = dict(best)
     for inner in candidates:
         for v in made:
-            if inner in start[v]:
-                orders[v] = (*(d for d in start[v] if d != inner), inner)
+            if start[v] and v.type.names.issuperset(inner):
+                orders[v] = (*(d for d in start[v] if d not in inner), *inner)
         cost = sum(nest_cost(n, orders) for n in nests)
         if cost < least - saving:
             least, best = cost, {v: orders[v] for v in made}
@@ -230,14 +229,28 @@ def _inner_dims(var: Var, nests: Sequence[Nest]) -> list[Order]:
     return [(d,) for d in sizes if held[d] >= VECTOR]
 
 
+def _pairs(nest: Nest, sizes: Mapping[str, int], orders: Mapping[Var, Order]) -> Iterable[Order]:
+    """Two dims that fill a vector together, innermost of something that a nest walks."""
+    for walk in nest.walks:
+        pair = orders.get(walk.var, ())[-2:]
+        if len(pair) == 2 and all(walk.moves.get(d) == (d, True) for d in pair):
+            outer, inner = (sizes.get(d, 1) for d in pair)
+            if 1 < inner < VECTOR <= inner * outer:
+                yield pair
+
+
 # ---- nests and their cost
 
 
-def _nests(cluster: Cluster, bodies: Bodies, room: int) -> Iterable[Nest]:
+def _nests(
+    cluster: Cluster, bodies: Bodies, room: int, fixed: Mapping[Var, Order]
+) -> Iterable[Nest]:
     held: dict[str, int] = {}
     if len(cluster.stages) > 1:
         share = _share(cluster, room)
-        held = {d: 1 if n < 4 * SHARE else share for d, n in cluster.shared}
+        near = _beside_short(cluster, fixed)
+        held = {d: share if n >= 4 * SHARE else 1 for d, n in cluster.shared}
+        held |= {d: min(n, share) for d, n in cluster.shared if d in near}
         longest = max(cluster.shared, key=lambda x: x[1], default=None)
         if longest is not None and any(s.carried is not None for s in cluster.stages):
             held[longest[0]] = min(longest[1], share)  # lanes
@@ -254,6 +267,17 @@ def _nests(cluster: Cluster, bodies: Bodies, room: int) -> Iterable[Nest]:
         yield replace(nest, walks=walked, tiles=nest.tiles * runs)
         for part in stage.body:
             yield _nest_of_a_step(part, held, stage.over, bodies)
+
+
+def _beside_short(cluster: Cluster, fixed: Mapping[Var, Order]) -> set[str]:
+    """Shared dims that lie in memory around others too short for a vector, so that tiles hold
+    several of their positions."""
+    found: set[str] = set()
+    for access in (a for s in cluster.stages for a in s.reads if a.var in fixed):
+        order, sizes = fixed[access.var], access.var.type.sizes
+        if len(order) > 2 and 1 < sizes[order[-1]] < VECTOR and access.is_identity(order[-2]):
+            found.add(order[-2])
+    return found
 
 
 def _nest_of_a_step(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from summand.ir.nodes import ReduceAt, Var
 from summand.options import Target
+from summand.rewrite.plan.clusters import STRIP
 from summand.rewrite.plan.layout import VECTOR
 from summand.rewrite.plan.nodes import Access, Cluster, Graph, Stage, Tile
 from summand.rewrite.plan.units import product
@@ -201,9 +202,13 @@ def _lengthen(
         if dim in tiles:
             want = min(sizes[dim], max(-(-LINE // max(run, 1)), tiles[dim]))
             _grow(tiles, dim, want, sizes, cluster, target, target.l2, streams=True)
+            narrow = run * tiles[dim] * walk.var.type.dtype.bytes < STRIP
             if walk.var.type.nbytes > target.l3:
                 want = min(sizes[dim], -(-LONG // run))
                 _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 8)
+            elif narrow and tile_bytes(cluster, tiles, streams=False) > target.l2:
+                # read again from the last cache in any case: whole rows come from there much faster
+                _grow(tiles, dim, sizes[dim], sizes, cluster, target, target.l3 // 4, streams=True)
             run *= tiles[dim]
             if tiles[dim] < sizes[dim]:
                 return
