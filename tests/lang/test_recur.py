@@ -241,6 +241,21 @@ def test_a_state_without_the_dim_that_is_indexed():
         sm.recur(lambda h: h[t : t - 1, s:2] + x, over=t, init=0.0)
 
 
+def test_large_states_that_are_read_at_other_places_only():
+    size, n = 30_000, sm.Dim("n", 40)
+    x = np.sin(np.arange(size)).astype(np.float32)
+
+    def mirrored(x):
+        step = lambda h: h[n : n - 1][i : (i + 1) % size] * 0.5 + x  # noqa: E731
+        return sm.recur(step, over=n, init=lambda _: x)[i : size - 1 - i]
+
+    found = sm.jit(mirrored)(sm.array(x, i)).numpy(n, i)
+    h = x
+    for row in found:
+        h = np.roll(h, -1) * 0.5 + x
+        np.testing.assert_allclose(row, h[::-1], rtol=1e-5, atol=1e-6)
+
+
 def test_refused():
     x = sm.array(X, t, s)
     with pytest.raises(RecurrenceError, match="fixed distance"):

@@ -97,7 +97,8 @@ class _Choice:
             self._equation(eqn)
         self._inline_reductions()
         for eqn in self.program.eqns:
-            if len(eqn.outs) == 1 and eqn.out in self.hard - self.wanted:
+            anywhere = isinstance(eqn.op, Map | Reduce | Reindex)  # states have their loop
+            if anywhere and len(eqn.outs) == 1 and eqn.out in self.hard - self.wanted:
                 self._read_elsewhere(eqn.out)
         return Chosen(frozenset(self.hard), frozenset(self.soft - self.hard))
 
