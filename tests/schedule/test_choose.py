@@ -220,3 +220,11 @@ def test_products_that_scatter_are_tasks_without_bounds(m, n, monkeypatch):
     assert not any(x.bounds for x in nests)
     assert scheduled.kernels[-1].grid
     assert nests[0].schedule.loops[0] == "c"
+
+
+def test_a_tile_whose_reads_lie_in_several_pages_is_asked_for_early():
+    """Capsules: the poses of one place are three runs of 6 KB, those of the next image far off."""
+    votes = ("57344*x + 8192*y + 512*n + 16*o + 4*i + j", cases.VOTES[1])
+    kernel = cases.contraction("c", cases.CAPSULE, votes, cases.POSES, cases.FILTER, "abck")
+    nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
+    assert nest.schedule.prefetch == (("a", 115200),)

@@ -32,6 +32,7 @@ MOST_ROWS = 16  # of a register tile, each asked for by an instruction of its ow
 LEAST_STEPS = 8  # of a run, to bring the next one
 LINE = 64  # bytes
 MOST_AGAIN = 4  # tiles that read the same elements, each asking for the next ones
+LONG_RUN = 16 << 10  # bytes: of shorter ones, finding the stream takes a good part of the time
 FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it
 NEAR_BYTES = 4096  # the same where one array is only read, line after line
 
@@ -275,7 +276,7 @@ def _next_tile(load: Access, facts: Facts, schedule: Schedule, target: Target) -
         reads *= facts.extents[d]
         if abs(load.stride(d)) * size <= max(run, LINE):
             run = max(run, abs(load.stride(d)) * size * facts.extents[d])
-    alone = lines == 1 and run >= PAGE  # a stream that the processor follows
+    alone = lines == 1 and run >= LONG_RUN  # a stream that the processor follows
     if 2 * lines > math.prod(p.count for p in schedule.tile) or alone:
         return 0
     if reads > target.l2 // 2 or _meets_next(load, facts, held, moving[-1]):
