@@ -25,6 +25,11 @@ class Target:
     fma_latency: int = 4
     dram_bytes_per_cycle: float = 6.0
 
+    @property
+    def takes_halves(self) -> bool:
+        """Whether vectors of half the width are computed two at a time: they waste nothing."""
+        return self.vector_bytes == 64 and self.fma_per_cycle == 1.0
+
     def lanes(self, bits: int) -> int:
         """Elements of a full vector register."""
         return self.vector_bytes * 8 // bits

@@ -228,3 +228,14 @@ def test_a_tile_whose_reads_lie_in_several_pages_is_asked_for_early():
     kernel = cases.contraction("c", cases.CAPSULE, votes, cases.POSES, cases.FILTER, "abck")
     nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
     assert nest.schedule.prefetch == (("a", 115200),)
+
+
+def test_half_vectors_where_whole_ones_waste_much():
+    dims = {"p": 200, "o": 32, "q": 35, "c": 64}
+    image, weights = ("2240*p + 35*c + q", 200 * 2240), ("64*o + c", 2048)
+    kernel = cases.contraction("rows", dims, ("1120*p + 35*o + q", 200 * 1120), image, weights, "c")
+    nest = nests_of(check_schedule(kernel).kernels[-1].body)[-1]
+    assert [(p.dim, p.count) for p in nest.schedule.lanes] == [("q", 8)]
+    wide = replace(cases.TARGET, fma_per_cycle=2.0)
+    nest = nests_of(schedule_kernel(kernel, wide).kernels[-1].body)[-1]
+    assert math.prod(p.count for p in nest.schedule.lanes) == 16

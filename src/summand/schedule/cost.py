@@ -393,6 +393,11 @@ class _Counter:
         """Registers that one vector of this element width takes."""
         return max(1.0, self.width * bits / self.vector)
 
+    def share(self, bits: int) -> float:
+        """The same in time: half a slot for half a register, where halves are computed in pairs."""
+        least = 0.5 if self.target.takes_halves and self.width > 1 else 1.0
+        return max(least, self.width * bits / self.vector)
+
     def model(self) -> Model:
         """The model."""
         for ref in range(len(self.facts.nest.code)):
@@ -436,7 +441,7 @@ class _Counter:
         instr = self.facts.nest.code[ref]
         deps = self.facts.deps[ref]
         group, repeat = self.group(deps)
-        slots = operation_slots(self.facts, ref, self.readers) * self.wide(instr.dtype.bits)
+        slots = operation_slots(self.facts, ref, self.readers) * self.share(instr.dtype.bits)
         if isinstance(instr, Apply) and slots:
             self._lines(group, deps, _op_lines(instr.fn) * repeat)
         match instr:
@@ -501,9 +506,11 @@ class _Counter:
         if access.ref in self.packed or access.ref in self.turned:
             kind = "unit"
         cycles = TURNED if access.ref in self.turned else 0.0
-        cycles += load_cycles(kind, self.width) * self.wide(access.bits)
+        share = 1.0 if kind == "splat" else self.share(access.bits)
+        cycles += load_cycles(kind, self.width) * share
         if access.guarded and access.ref not in self.packed:
-            cycles += masked_cycles(kind, self.width) if access.guarded & self.lane_dims else 2.5
+            masked = masked_cycles(kind, self.width) * share
+            cycles += masked if access.guarded & self.lane_dims else 2.5
         if address_refs(access.at):
             cycles += 1.0
         shuffled = 1.0 if kind == "window" else 0.0

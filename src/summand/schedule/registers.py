@@ -350,14 +350,35 @@ def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
     width = width_of(facts, target)
     best: Choice | None = None
     candidates = lane_candidates(facts, limits, width) if width > 1 else []
+    candidates += _half_lanes(facts, limits, width, target, candidates)
     for lanes in candidates or [()]:
-        ends = [None, *end_candidates(facts, limits, lanes, width)] if lanes else [None]
+        whole = math.prod(p.count for p in lanes) == width
+        ends = [None, *(end_candidates(facts, limits, lanes, width) if whole else ())]
         for end in ends:
             choice = _best_tile(facts, limits, lanes, unrolled, target, end)
             if best is None or choice.cost < best.cost * (1 - 1e-9):
                 best = choice
     assert best is not None
     return best
+
+
+def _half_lanes(
+    facts: Facts,
+    limits: Limits,
+    width: int,
+    target: Target,
+    whole: Sequence[tuple[Piece, ...]],
+) -> list[tuple[Piece, ...]]:
+    """Lanes of half a vector along one dim each, where whole vectors of a product waste much."""
+    if not target.takes_halves or width < 16 or not facts.reduced or facts.ordered:
+        return []
+    alone = [x for x in whole if len(x) == 1 and x[0].dim not in facts.reduced]
+    half = [(Piece(p.dim, width // 2),) for (p,) in alone]
+    return [
+        x
+        for x, y in zip(half, alone, strict=True)
+        if _efficiency(x, facts.extents) > 1.1 * _efficiency(y, facts.extents)
+    ]
 
 
 def end_candidates(facts: Facts, limits: Limits, lanes: Sequence[Piece], width: int) -> list[str]:

@@ -345,6 +345,8 @@ class NestWriter(Sinks):
 
     def _hoist(self, dim: str, group: Sequence[Sink]) -> None:
         """Evaluate what no loop that is still to be opened changes."""
+        if dim in self.plan.inner:
+            self._hoist_masks(group)
         roots = sorted({r for sink in group for r in self.plan.sink_refs(sink)})
         steady = self._steady_below(roots)
         if not steady:
@@ -355,6 +357,16 @@ class NestWriter(Sinks):
         if dim in self.plan.inner or len(found) <= MOST_HOISTED:
             for r, at in sorted(found.values(), key=lambda f: f[0]):
                 self.deep_value(r, at)
+
+    def _hoist_masks(self, group: Sequence[Sink]) -> None:
+        """Compare what guards ask, where no loop that is still to be opened changes it: the same
+        comparison is not repeated in the loops below."""
+        closed = self.plan.looped.difference(self.open)
+        guards = dict.fromkeys(g for a in self._accesses(group) for g in a.guards if not g.dynamic)
+        steady = [g for g in guards if not g.form.dims & closed]
+        for p in self.block() if steady else ():
+            for guard in steady:
+                self.guard_mask(guard, p)
 
     def _steady_below(self, roots: Sequence[Ref]) -> dict[Ref, bool]:
         """Values that can be evaluated now, once for all rounds of the loops still to be opened

@@ -201,10 +201,10 @@ class Places:
         """Where the guards, and the bounds of `dims`, hold."""
         out = Mask(tail)
         for guard in guards:
-            out = self._both(out, self._guard(guard, p))
+            out = self._both(out, self.guard_mask(guard, p))
         for d, guard in self.live:
             if d in dims:
-                out = self._both(out, self._guard(guard, p))
+                out = self._both(out, self.guard_mask(guard, p))
         return out
 
     def _both(self, a: Mask, b: Mask) -> Mask:
@@ -224,7 +224,8 @@ class Places:
             return a or b
         return self.fn.pure(f"and {a.type} {a}, {b}", a.type)
 
-    def _guard(self, guard: Guard, p: Point) -> Mask:
+    def guard_mask(self, guard: Guard, p: Point) -> Mask:
+        """Where a guard holds."""
         spot = self._with_dynamic(self.spot(guard.form, p), guard.dynamic, p)
         if spot.known:
             assert isinstance(spot.scalar, int)
@@ -247,8 +248,10 @@ class Places:
         value = self._spread(spot, element)
         most = min(guard.size, I32) if element == "i32" else guard.size
         bound = f"splat ({element} {most if most < I32 or element == 'i64' else -I32})"
-        text = f"icmp ult {value.type} {value}, {bound}"
-        return Mask(lanes=self.fn.pure(text, vector("i1", len(spot.offsets))))
+        bits = vector("i1", len(spot.offsets))
+        mask = self.fn.pure(f"icmp ult {value.type} {value}, {bound}", bits)
+        # frozen: else LLVM compares again in every loop that uses the mask
+        return Mask(lanes=self.fn.pure(f"freeze {bits} {mask}", bits))
 
     def _near(self, place: Int) -> Int:
         """A place, or where it is far from all arrays the nearest that fits 32 bits."""
