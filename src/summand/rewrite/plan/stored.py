@@ -88,7 +88,7 @@ class _Choice:
         self.fans: dict[Var, int] = {}
         self.points: dict[Var, int] = {}
         self.level: dict[Var, int] = {}  # reductions that follow one another up to a value
-        self.pieces: dict[Eqn, bool] = {}
+        self.pieces: dict[Var, bool] = {}  # by the first result of what reads
         self.placed: set[Var] = set()  # integers that follow from the place alone
 
     def run(self) -> Chosen:
@@ -232,17 +232,19 @@ class _Choice:
     def _in_pieces(self, reader: Eqn) -> bool:
         """Whether a scatter alone reads what an equation makes, along one dim of which it computes
         a piece at once, in vectors: each element of what that reads once."""
-        known = self.pieces.get(reader)
-        if known is None:
-            op = reader.op
-            if isinstance(op, ReduceAt):
-                row = row_dims(op, reader.outs[0], self.graph.eqn)
-                known = op.monoid.combine is None and len(set(op.dims) - row) == 1
-            else:
-                below = [r for o in reader.outs for r in self.graph.readers.get(o, ())]
-                known = isinstance(op, Map) and bool(below) and all(map(self._in_pieces, below))
-            self.pieces[reader] = known
-        return known
+        if not self.pieces:
+            for eqn in reversed(self.program.eqns):
+                self.pieces[eqn.outs[0]] = self._feeds_pieces(eqn)
+        return self.pieces.get(reader.outs[0], False)
+
+    def _feeds_pieces(self, eqn: Eqn) -> bool:
+        op = eqn.op
+        if isinstance(op, ReduceAt):
+            row = row_dims(op, eqn.outs[0], self.graph.eqn)
+            return op.monoid.combine is None and len(set(op.dims) - row) == 1
+        below = [r for o in eqn.outs for r in self.graph.readers.get(o, ())]
+        known = all(self.pieces.get(r.outs[0], False) for r in below)
+        return isinstance(op, Map) and bool(below) and known
 
     def _in_tile(self, reader: Eqn, var: Var) -> bool:
         """Whether a map only spreads a value over a few elements of sums that fold its own dims:
