@@ -17,8 +17,9 @@ from summand.loops.nodes import Launch, Loop, Nest
 from summand.options import Options, Target
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.layout import Bodies, choose_orders
-from summand.rewrite.plan.nodes import Cluster
+from summand.rewrite.plan.nodes import Cluster, Graph
 from summand.rewrite.plan.text import text
+from summand.rewrite.plan.tiling import choose_tiles
 from tests.lower.agreement import assert_lowers, order_of, rewritten
 from tests.lower.cases import number, value
 from tests.programs import arguments, programs
@@ -183,3 +184,41 @@ def test_points_are_brought_into_the_order_of_the_lanes_once_for_each_task(i, j)
     turned = [n for n in kernel.body if isinstance(n, Nest) and dict(n.dims).get("d") == 3]
     assert turned
     assert isinstance(kernel.body[-1], Loop)
+
+
+def pulled_back(i, j, d):
+    """Given weights of the results: the sums over both dims of a kernel of wide points."""
+    b = Builder()
+    x, y = value(b, i=i, d=d), value(b, j=j, d=d)
+    g, w = value(b, i=i), value(b, j=j)
+    off = b.map("sub", x, y)
+    near = b.map("exp", b.map("neg", b.reduce(SUM, ["d"], b.map("mul", off, off))[0]))
+    weighed = b.map("mul", off, b.map("mul", near, b.map("mul", g, w)))
+    sums = [b.reduce(SUM, [dim], weighed)[0] for dim in ("i", "j")]
+    return b.finish([*sums, b.reduce(SUM, ["i"], b.map("mul", near, g))[0]])
+
+
+def test_what_depends_on_no_sum_is_summed_over_tiles_of_both_dims():
+    plan = fuse(pulled_back(20000, 20000, 8), Target("x86_64", "generic", ""), Options())
+    (cluster,) = [c for c in plan.items if c.summed]
+    assert cluster.summed == {"i", "j"}
+    stored = [v for c in plan.items for v in c.roots if v not in c.scratch]
+    assert max(v.type.count for v in stored) == 20000 * 8
+
+
+@pytest.mark.parametrize(("i", "j"), [(61, 67), (64, 48), (127, 31)])
+def test_tiles_that_are_moved_back_add_only_what_is_their_own(i, j):
+    program = pulled_back(i, j, 8)
+    target = replace(TINY, l2=1 << 11)
+    for scheduled in (False, True):
+        assert_lowers(program, arguments(program), target=target, scheduled=scheduled)
+
+
+def test_sizes_that_no_tile_divides_have_whole_tiles():
+    plan = fuse(pulled_back(8191, 8101, 50), Target("x86_64", "generic", ""), Options())
+    (cluster,) = [c for c in plan.items if c.summed]
+    params = {p: tuple(d for d, _ in p.type.dims) for p in plan.program.params}
+    orders = choose_orders(plan.items, params, list(cluster.roots), Bodies.of(plan.program))
+    tiles = choose_tiles(Graph.of(plan.program), cluster, orders, Target("x86_64", "generic", ""))
+    assert {t.dim for t in tiles} == {"i", "j"}
+    assert min(t.tile for t in tiles) >= 16

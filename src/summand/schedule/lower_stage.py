@@ -84,7 +84,8 @@ def _evaluate(
     for root in roots:
         at = builder.point(root.type.dims)
         value = builder.code.value(root, at)
-        builder.store(task.storage[root], at, value, task.combines.get(root))
+        own = task.own(root) if stage.sums else ()
+        builder.store(task.storage[root], at, value, task.combines.get(root), own)
     for found in stage.sums:
         _bound_tile(builder, found)
     return builder

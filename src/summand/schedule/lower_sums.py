@@ -154,7 +154,8 @@ class Sums:
         builder = NestBuilder.over(task, {d: root.type.sizes[d] for d, _ in to.strides})
         (value,) = identity_of(op.monoid, (to.dtype,))
         number = value.real if isinstance(value, complex) else value
-        builder.store(to, builder.point(root.type.dims), builder.code.const(number, to.dtype))
+        start = builder.code.const(number, to.dtype)
+        builder.store(to, builder.point(root.type.dims), start, guards=task.own(root))
         body: tuple[Stmt, ...] = (builder.finish(),)
         for w in self.walked.values():
             if w.steps > 1 and w.tile.dim in task.at:

@@ -14,7 +14,7 @@ from summand.dtypes import DType
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Var
-from summand.loops.nodes import Address, Bound, Buffer, Kernel, Nest, Ref, Stmt, Store
+from summand.loops.nodes import Address, Bound, Buffer, Guard, Kernel, Nest, Ref, Stmt, Store
 from summand.rewrite.plan.nodes import Graph
 from summand.schedule.coordinates import Coord, Storage
 from summand.schedule.expressions import Code
@@ -110,6 +110,14 @@ class Task:
             inner={d: n for d, n in self.inner.items() if d not in away},
         )
 
+    def own(self, var: Var) -> tuple[Guard, ...]:
+        """That a value's position is the tile's own, and not one of those that it repeats."""
+        return tuple(
+            Guard(self.at[d].form - self.first[d], self.tile[d])
+            for d, _ in var.type.dims
+            if d in self.at and self.origin[d] != self.first[d]
+        )
+
     def kernel(self, name: str, grid: tuple[tuple[str, int], ...], body: Iterable[Stmt]) -> Kernel:
         """The finished kernel."""
         params = tuple(self.globals.values())
@@ -202,9 +210,16 @@ class NestBuilder:
                 raise InternalError(f"lower: a nest lacks the dim {dim}")
         return point
 
-    def store(self, to: Storage, at: Mapping[str, Coord], ref: Ref, fn: str | None = None) -> None:
-        """Store a value, narrowed to what the memory holds."""
-        self.store_at(to, self.code.address(to, at), ref, fn)
+    def store(
+        self,
+        to: Storage,
+        at: Mapping[str, Coord],
+        ref: Ref,
+        fn: str | None = None,
+        guards: tuple[Guard, ...] = (),
+    ) -> None:
+        """Store a value, narrowed to what the memory holds, where the guards hold."""
+        self.store_at(to, self.code.address(to, at, guards), ref, fn)
 
     def store_at(self, to: Storage, address: Address, ref: Ref, fn: str | None = None) -> None:
         """Store a value at an address."""

@@ -60,6 +60,23 @@ class Group:
         made = set(unit.roots)
         return Group([unit], unit.tileable, fixed, unit.slots, unit.carries, made, set(), reads)
 
+    @staticmethod
+    def of_all(units: Sequence[Unit], readers: Mapping[Var, Sequence[Unit]]) -> Group:
+        """Units together; `readers` of each value are all that there are."""
+        whole = Group.of(units[0])
+        inside = {u.number for u in units}
+        for unit in units[1:]:
+            one = Group.of(unit)
+            whole.shared = _shared(whole, one)
+            whole.units.append(unit)
+            whole.made |= one.made
+            for var, accesses in one.reads.items():
+                whole.reads[var] = (*whole.reads.get(var, ()), *accesses)
+        for var in whole.made:
+            if all(u.number in inside for u in readers.get(var, ())):
+                whole.private.add(var)
+        return whole
+
     def between(self, other: Group) -> list[Var]:
         """Values made here that the other reads, in the order of the program."""
         if len(self.made) < len(other.reads):

@@ -46,14 +46,32 @@ def find_streams(
 ) -> Streams:
     """What is worth summing beside the group that makes what it folds."""
     search = _Search(graph, stored, results, target)
-    readers: dict[Var, list[tuple[int, Unit]]] = {}
-    for k, group in enumerate(groups):
+    readers: dict[Var, list[Unit]] = {}
+    for group in groups:
         for unit in group.units:
             for var in dict.fromkeys(a.var for a in unit.reads):
-                readers.setdefault(var, []).append((k, unit))
-    for k, group in enumerate(groups):
-        search.visit(k, group, readers)
+                readers.setdefault(var, []).append(unit)
+    for group in groups:
+        if not search.visit(group, group, readers):
+            core = _core(group, readers)
+            if core is not None:
+                search.visit(core, group, readers)
     return Streams(search.folds, frozenset(search.kept))
+
+
+def _core(group: Group, readers: Mapping[Var, Sequence[Unit]]) -> Group | None:
+    """The part of a group that makes what others read of its largest values, if that needs nothing
+    from the rest: the rest may be summed over tiles of all dims, too."""
+    widest = max(group.made, key=lambda v: (v.type.count, v.id))
+    names = {d for d, _ in group.shared}
+    units = [u for u in group.units if u.space <= frozenset(widest.type.dims) | set(u.folds)]
+    units = [u for u in units if names < {d for d, _ in u.tileable}]
+    made = {r for u in units for r in u.roots}
+    rest = {r for u in group.units for r in u.roots} - made
+    needs = any(a.var in rest for u in units for a in u.reads)
+    if not made or not rest or needs or widest not in made:
+        return None
+    return Group.of_all(units, readers)
 
 
 class _Search:
@@ -67,17 +85,18 @@ class _Search:
         self.folds: dict[Var, Eqn] = {}
         self.kept: set[Var] = set()
 
-    def visit(
-        self, number: int, group: Group, readers: Mapping[Var, Sequence[tuple[int, Unit]]]
-    ) -> None:
-        """Sum the readers of one group's values, where that saves more than it costs."""
+    def visit(self, group: Group, whole: Group, readers: Mapping[Var, Sequence[Unit]]) -> bool:
+        """Sum the readers of one group's values, where that saves more than it costs. The group is
+        `whole` as it is, or a part of it."""
         if group.fixed or not group.shared or not all(u.is_nest for u in group.units):
-            return
+            return False
+        inside = {u.number for u in group.units}
+        before = {u.number for u in whole.units}
         known: dict[Var, _Reader | None] = {}
         saved, wanted = 0.0, dict[Var, _Reader]()
         scratch = sum(_piece(v, group) for v in group.private)
         for var in sorted(group.made - self.results, key=lambda v: v.id):
-            outside = [u for k, u in readers.get(var, ()) if k != number]
+            outside = [u for u in readers.get(var, ()) if u.number not in inside]
             if not outside or not self._is_large(var):
                 continue
             for unit in outside:
@@ -86,19 +105,23 @@ class _Search:
                     known[root] = None if root in self.folds else self._reader(unit, group)
             found = {u.roots[0]: r for u in outside if (r := known[u.roots[0]]) is not None}
             if len(found) < len({u.roots[0] for u in outside}):
-                continue
+                if group is whole:
+                    continue
+                return False
+            far = sum(u.number not in before for u in outside)
             scratch += _piece(var, group)
-            saved += move_cycles(var.type.nbytes, self.target) * (1 + len(found)) / 2
+            saved += move_cycles(var.type.nbytes, self.target) * (1 + far) / 2 if far else 0.0
             wanted.update(found)
         if not wanted or scratch > self.target.l2 * 3 // 4:
-            return
+            return False
         read = sum(v.type.nbytes for v in group.reads if v not in group.made)
         bound = move_cycles(read, self.target) * BOUND
         if saved <= bound + sum(self._loss(r, group) for r in wanted.values()):
-            return
+            return False
         for reader in wanted.values():
             self.folds.update((u.roots[0], s.fold) for u, s in reader.sums)
             self.kept |= reader.stored
+        return True
 
     def _is_large(self, var: Var) -> bool:
         return var.type.nbytes > self.target.l2 // 2

@@ -30,6 +30,7 @@ ROWS = 32  # rows that read one panel together
 LANES = 16
 FOLDED = 20.0  # cycles to fold the lanes of one sum together and add it
 SHARE = 0.15  # of a tile's time that this may take
+ADDED = 64  # positions of each of several summed dims between two additions to the results
 
 
 def choose_tiles(
@@ -67,10 +68,13 @@ def choose_tiles(
             most = min(VECTOR, sizes[by_panel[0]])
             _grow(tiles, by_panel[0], most, sizes, cluster, target, target.l2)
             _grow_all(tiles, by_panel, ROWS, sizes, cluster, target)
+        for d in (d for d in rank if d in cluster.summed and len(cluster.summed) > 1):
+            most = max(min(sizes[d], ADDED), tiles[d])
+            _grow(tiles, d, most, sizes, cluster, target, target.l2 // 2)
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
     _grow_for_sums(tiles, rank, sizes, cluster, target)
-    exact = set(tiles) if _combines_in_place(graph, cluster) else _kept_by_sums(cluster)
+    exact = set(tiles) if _combines_in_place(graph, cluster) else set[str]()
     tiles = {d: _divisor(sizes[d], t) if d in exact else t for d, t in tiles.items()}
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
 
@@ -104,11 +108,6 @@ def _combines_in_place(graph: Graph, cluster: Cluster) -> bool:
     """Whether a task updates global memory more than once, so that no other may share elements."""
     eqns = (graph.eqn(v) for v in cluster.roots if v not in cluster.scratch)
     return any(eqn is not None and isinstance(eqn.op, ReduceAt) for eqn in eqns)
-
-
-def _kept_by_sums(cluster: Cluster) -> set[str]:
-    """Shared dims along which some stage adds to its results, so that tiles may not overlap."""
-    return {d for d, _ in cluster.shared for s in cluster.stages for x in s.sums if d not in x.dims}
 
 
 def _divisor(size: int, most: int) -> int:
