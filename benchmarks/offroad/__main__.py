@@ -77,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = options(arguments)
     console = Console(width=160)
     limits = Limits(fma_peak(), copy_bandwidth())
-    rows = list(run(given, limits, console))
+    rows: list[Measured] = []
+    try:
+        for row in run(given, limits, console):
+            rows.append(row)
+    except KeyboardInterrupt:
+        console.print("stopped; what was measured until now:")
     console.print(report.table(rows))
     console.print(report.summary(rows))
     machine = versions() | {"peak": limits.peak, "bandwidth": limits.bandwidth}
