@@ -90,3 +90,24 @@ def test_states_that_backward_reads_lie_with_the_batch_side_by_side():
     text = sm.jit(sm.value_and_grad(warped)).inspect("loops", costs)
     turned = text.count("end_lanes")  # rows of the costs, in both directions, and of their gradient
     assert 0 < turned <= 3 * TOGETHER
+
+
+@pytest.mark.parametrize("rows", [3, 7])
+def test_states_of_one_value_have_rows_of_their_own(rows):
+    """Each of the three reads of D has a tangent; all are the same value."""
+    i, j = sm.dims("i j")
+    rng = np.random.default_rng(0)
+    cost, u, v = (sm.array(rng.standard_normal((rows, 20)), i, j, dtype=sm.f64) for _ in range(3))
+
+    def soft(cost):
+        def step(D):
+            return cost + sm.logaddexp(
+                sm.logaddexp(D[i : i - 1], D[j : j - 1]), D[i : i - 1, j : j - 1]
+            )
+
+        return sm.sum[i, j](sm.recur(step, over=(i, j), init=0.1) * u)
+
+    second = sm.jit(lambda cost: sm.grad(lambda c: sm.sum[i, j](sm.grad(soft)(c) * v))(cost))
+    found = second(cost).numpy(i, j)
+    with sm.interpret():
+        np.testing.assert_allclose(found, second(cost).numpy(i, j), rtol=1e-9, atol=1e-12)

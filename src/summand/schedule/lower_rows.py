@@ -36,8 +36,10 @@ def lower_rows(task: Task, eqn: Eqn, op: Recur, stage: Stage) -> tuple[Stmt, ...
     """The statements of a recurrence over two dims that runs row by row."""
     rows, size = op.sizes
     together = _together(eqn, op, stage)
-    wanted = [out in stage.roots for out in eqn.outs]
-    states = [_Row.of(task, op, k, w, together - 1) for k, w in enumerate(wanted)]
+    states = [
+        _Row.of(task, eqn, op, k, out in stage.roots, together - 1)
+        for k, out in enumerate(eqn.outs)
+    ]
     done = rows // together * together
     out = list(_Band(task, eqn, op, stage, states, 0, done // together, together).lower())
     if done < rows:
@@ -78,16 +80,16 @@ class _Row:
     before: Storage | None
 
     @staticmethod
-    def of(task: Task, op: Recur, k: int, wanted: bool, late: int) -> _Row:
+    def of(task: Task, eqn: Eqn, op: Recur, k: int, wanted: bool, late: int) -> _Row:
         """Make it; `wanted`: the state is a result. The last row begins `late` steps late."""
-        result = op.body.results[k]
+        out, result = eqn.outs[k], op.body.results[k]  # several states may have one value
         along, size = op.over[1], op.sizes[1]
         each = extents_of(task, result)
         before = now = None
         if any(r.state == k and r.shift[0] for r in op.reads):
-            before = scratch_of(task, f"row before {result}", result, ((along, size), *each))
+            before = scratch_of(task, f"row before {out}", result, ((along, size), *each))
         if before is not None or (wanted and _kept(op, k) != "all"):
-            now = scratch_of(task, f"row {result}", result, ((along, size + late), *each))
+            now = scratch_of(task, f"row {out}", result, ((along, size + late), *each))
             if op.forward[1]:
                 now = shifted(now, Form.of(late * dict(now.strides)[along]))
         return _Row(now, before)

@@ -78,6 +78,8 @@ class Task:
         if self.between is not None:
             self.moved[name] = self.between(dtype, max(size, 1))
             return
+        if name in self.scratch:
+            raise InternalError(f"lower: two buffers of a task are both called {name}")
         local = f"s{len(self.scratch)}"
         self.scratch[name] = Buffer(local, dtype, max(size, 1), "scratch")
 
