@@ -73,6 +73,19 @@ def test_tiles_that_may_not_overlap_are_cut_short(size):
     assert bool(tiled.nest.bounds) == bool(20 % size)
 
 
+@pytest.mark.parametrize("sizes", [(7, 4), (13, 4), (19, 16), (10, 3)])
+def test_tiles_cut_short_may_be_tiled_again(sizes):
+    kernel = cases.matmul(20, 9, 6)
+    nest = chain(kernel).nest
+    adding = replace(
+        kernel, body=(replace(nest, stores=(replace(nest.stores[0], combine="add"),)),)
+    )
+    tiled = parallelise(tile(chain(adding), "m", sizes[0]), "m_o")
+    tiled = tile(tiled, "m", sizes[1])
+    assert len(tiled.nest.bounds) == 1
+    expect_same(adding, [tiled.kernel_of()])
+
+
 def test_what_may_be_parallel():
     nest = chain(cases.matmul(4, 5, 6)).nest
     assert [d for d in "mnk" if is_free(nest, d)] == ["m", "n"]

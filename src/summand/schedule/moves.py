@@ -147,20 +147,31 @@ def _in_instr(instr: Instr, values: Mapping[str, Form]) -> Instr:
 
 
 def substitute(nest: Nest, values: Mapping[str, Form]) -> Nest:
-    """A nest with forms in place of dims, everywhere that it reads them."""
+    """A nest with forms in place of dims, everywhere that it reads them. What restricts a dim `d`
+    of the nest restricts, where d is start + d now, its position in the piece."""
     return replace(
         nest,
         code=tuple(_in_instr(i, values) for i in nest.code),
         stores=tuple(replace(s, at=in_address(s.at, values)) for s in nest.stores),
-        bounds=tuple(
-            Bound(
-                b.dim,
-                tuple(f.substitute(values) for f in b.lo),
-                tuple(f.substitute(values) for f in b.hi),
-            )
-            for b in nest.bounds
-        ),
+        bounds=tuple(_in_bound(b, values) for b in nest.bounds),
     )
+
+
+def _in_bound(bound: Bound, values: Mapping[str, Form]) -> Bound:
+    start = values.get(bound.dim, Form.of(bound.dim)) - bound.dim
+    if bound.dim in start.dims:
+        raise InternalError(f"schedule: {bound.dim} is bounded and cannot be {start + bound.dim}")
+    lo, hi = (tuple(f.substitute(values) - start for f in ends) for ends in (bound.lo, bound.hi))
+    return Bound(bound.dim, lo, hi)
+
+
+def bounded(nest: Nest, bound: Bound) -> Nest:
+    """A nest that one more bound restricts; there is one for each dim."""
+    same = [b for b in nest.bounds if b.dim == bound.dim]
+    others = tuple(b for b in nest.bounds if b.dim != bound.dim)
+    lo = tuple(f for b in (*same, bound) for f in b.lo)
+    hi = tuple(f for b in (*same, bound) for f in b.hi)
+    return replace(nest, bounds=(*others, Bound(bound.dim, lo, hi)))
 
 
 def _with_extent(nest: Nest, dim: str, extent: int) -> Nest:
@@ -284,7 +295,7 @@ def tile(chain: Chain, dim: str, size: int) -> Chain:
         start = Form.of(origin)
     nest = _with_extent(substitute(chain.nest, {dim: start + dim}), dim, size)
     if cut:
-        nest = replace(nest, bounds=(*nest.bounds, Bound(dim, (), (-start + extent,))))
+        nest = bounded(nest, Bound(dim, (), (-start + extent,)))
     return replace(chain, levels=tuple(levels), nest=nest)
 
 

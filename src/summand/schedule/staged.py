@@ -35,7 +35,7 @@ from summand.loops.nodes import (
 )
 from summand.schedule.accesses import dependences
 from summand.schedule.code import CodeCopy
-from summand.schedule.moves import substitute
+from summand.schedule.moves import bounded, substitute
 
 POSITIONS = 512  # of a piece, if they fit
 ROOM = 24 << 10  # bytes of scratch
@@ -57,9 +57,10 @@ def walk(nest: Nest, dim: str, start: Form, size: int, extent: int) -> Walk:
     found = _worth_staging(nest)
     if len(nest.ordered) > 1 or not found:
         piece = substitute(nest, {dim: start + dim})
-        bounds = () if extent % size == 0 else (Bound(dim, (), (start * -1 + extent,)),)
-        dims = tuple((d, size if d == dim else n) for d, n in nest.dims)
-        return Walk((replace(piece, dims=dims, bounds=(*nest.bounds, *bounds)),))
+        piece = replace(piece, dims=tuple((d, size if d == dim else n) for d, n in nest.dims))
+        if extent % size:
+            piece = bounded(piece, Bound(dim, (), (start * -1 + extent,)))
+        return Walk((piece,))
     return _staged(nest, found, dim, start, size, extent)
 
 
