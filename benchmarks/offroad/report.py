@@ -107,9 +107,11 @@ def missed_bars(rows: Sequence[Measured]) -> dict[str, list[str]]:
 
 def write(rows: Sequence[Measured], machine: Mapping[str, object]) -> None:
     """The README's table: a line for each row, both passes."""
+    peers = dict.fromkeys(name for r in rows for name in (*r.peers, *r.failed))
     lines = [
         f"Measured on {machine['processor']}, {machine['threads']} threads, by "
-        "`python -m benchmarks.offroad --readme`; † where the machine was slowed by others.",
+        f"`python -m benchmarks.offroad --readme --peers {','.join(peers)}`; "
+        "† where the machine was slowed by others.",
         "",
         "| row | forward, ms | of bound | × best peer | gradient, ms | of bound | × best peer |",
         "| --- | --- | --- | --- | --- | --- | --- |",
