@@ -64,14 +64,21 @@ def train(rank, folder):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    weight = trained(rank)
+    dist.destroy_process_group()
+    check(weight)
+
+
+def trained(rank):
+    """The weight after three steps. The model ends before the process group does: it would end
+    the group's threads with the interpreter's lock held, for which one of them may wait."""
     model = torch.nn.parallel.DistributedDataParallel(Layer())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
         (model(batch(rank)) ** 2).sum().backward()
         optimizer.step()
-    check(model.module.weight.detach())
-    dist.destroy_process_group()
+    return model.module.weight.detach()
 
 
 def check(got):
