@@ -228,6 +228,7 @@ def test_results_that_fit_only_one_by_one():
 def test_interrupts_while_compiling():
     script = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit none
 sys.path.insert(0, {root!r})
 from tests.test_compiler import A, B, ORDERS, product
 from summand import compiler

@@ -19,6 +19,7 @@ i, j, k = sm.dims("i j k")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and fork")
 SETUP = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit none
 import numpy as np, summand as sm
 i, j, k, t = sm.dims("i j k t")
 a = sm.array(np.arange(6.0).reshape(2, 3), i, k)
