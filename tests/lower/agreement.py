@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from summand import compiler
 from summand import dtypes as dt
 from summand.compiler import PASSES
 from summand.ir.interp import run
@@ -10,6 +11,7 @@ from summand.loops.interp import run_module
 from summand.options import Options, Target
 from summand.rewrite.checks import insert_checks
 from summand.schedule.lower import lower
+from tests.programs import arguments
 from tests.rewrite.agreement import assert_close, narrowest
 
 TARGET = Target("x86_64", "generic", "")
@@ -40,6 +42,17 @@ def assert_lowers(program, args, *, scheduled=False, fuse=True, reverse=False, t
     for var, a, b, coarse in zip(program.results, wanted, found, through, strict=True):
         assert_close(a.transposed(order_of(var)).array, b, var.type.dtype, computed_in=coarse)
     return module
+
+
+def assert_compiles(program, args=None):
+    """Compile a program, run it on arrays, compare with the interpreter."""
+    args = arguments(program) if args is None else args
+    params = [order_of(p) for p in program.params]
+    executable = compiler.compile(program, params, [order_of(r) for r in program.results])
+    arrays = [np.ascontiguousarray(a.transposed(o).array) for a, o in zip(args, params)]
+    found = executable.run(arrays)
+    for var, wanted, got in zip(program.results, run(program, args), found, strict=True):
+        assert_close(wanted.transposed(order_of(var)).array, got, var.type.dtype)
 
 
 def named(array, *order):

@@ -2,14 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from summand import compiler
 from summand import dtypes as dt
 from summand.ad import vjp
 from summand.ir.builder import Builder
-from summand.ir.interp import run
 from summand.ir.nodes import SUM, Read, Recur, Type
 from summand.loops.nodes import Loop, Nest
 from summand.options import Options
@@ -18,10 +15,10 @@ from summand.rewrite.recur.absorb import absorb
 from summand.rewrite.recur.split import split_recur
 from summand.runtime import machine
 from summand.schedule.lower import lower
-from tests.lower.agreement import TARGET, assert_lowers, order_of, rewritten
+from tests.lower.agreement import TARGET, assert_compiles, assert_lowers, order_of, rewritten
 from tests.lower.cases import value
 from tests.programs import arguments
-from tests.rewrite.agreement import assert_close, assert_same_results
+from tests.rewrite.agreement import assert_same_results
 
 SMALL = replace(TARGET, l2=1 << 10)  # a cache that the states of a test overflow
 
@@ -120,10 +117,4 @@ def test_compiled(sizes, monkeypatch):
     plain = delta_rule(*sizes)
     gradient = drop_unused(vjp(plain, tuple(range(len(plain.params)))))
     for program in (plain, gradient, exchanged(sizes[2]), peepholes(*sizes[:3])):
-        args = arguments(program)
-        params = [order_of(p) for p in program.params]
-        executable = compiler.compile(program, params, [order_of(r) for r in program.results])
-        arrays = [np.ascontiguousarray(a.transposed(o).array) for a, o in zip(args, params)]
-        found = executable.run(arrays)
-        for var, wanted, got in zip(program.results, run(program, args), found, strict=True):
-            assert_close(wanted.transposed(order_of(var)).array, got, var.type.dtype)
+        assert_compiles(program)

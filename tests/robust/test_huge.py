@@ -7,6 +7,7 @@ import pytest
 
 import summand as sm
 from summand.errors import DimError, IndexRangeError
+from summand.runtime import machine
 
 i, j, p = sm.dims("i j p")
 
@@ -15,21 +16,11 @@ SIDE = 46_411  # its square is more than 2³¹
 GB = 1e9
 
 
-def memory_free():
-    """Bytes that the system would still give."""
-    with open("/proc/meminfo") as file:
-        rows = dict(line.split(":") for line in file)
-    return int(rows["MemAvailable"].split()[0]) * 1024
-
-
 @pytest.fixture
 def room(request):
     """Skips where the memory that a test names is not there; gives back what it took."""
     needed = request.param * GB
-    try:
-        free = memory_free()
-    except (OSError, KeyError):
-        pytest.skip("needs /proc/meminfo, to know whether there is memory for 2³¹ elements")
+    free = machine.memory_bytes()
     if free < needed + 2 * GB:
         pytest.skip(f"needs {needed / GB:.0f} GB of free memory, there are {free / GB:.1f}")
     yield
