@@ -60,22 +60,6 @@ def memory_floor(facts: Facts, target: Target) -> float:
     return floor if floor > SLOW_MEMORY else 0.0
 
 
-def schedule_nest(
-    nest: Nest,
-    bound: frozenset[str],
-    buffers: Mapping[str, Buffer],
-    target: Target,
-    runs: int = 1,
-) -> Schedule:
-    """The schedule of one nest that runs `runs` times; dims in `bound` are fixed further out."""
-    if not is_plain(nest):
-        return Schedule(loops=_loop_order(nest))
-    widths = {b.name: b.dtype.bits for b in buffers.values()}
-    facts = analyse(nest, widths)
-    choice = choose_registers(facts, Limits(free_forms(nest) - bound, runs=runs), target)
-    return build_schedule(facts, choice, streams(facts, choice, buffers, target))
-
-
 def scheduled_nest(
     nest: Nest, buffers: Mapping[str, Buffer], target: Target, runs: int = 1
 ) -> Nest:

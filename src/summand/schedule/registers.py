@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
@@ -502,6 +503,24 @@ def _with_end(
     )
 
 
+class _Tiled(NamedTuple):
+    """What counts of a dim that a tile may extend. Read for every candidate.
+
+    streams: all vectors vary along it; alias, beside: which share of the rows of single elements,
+    and of vectors, meets in one set of the first cache; near: rows share cache lines; far: rows of
+    large arrays lie apart.
+    """
+
+    extent: int
+    lanes: int
+    is_lane: bool
+    streams: bool
+    alias: float
+    beside: float
+    near: bool
+    far: bool
+
+
 class _Traffic:
     """How many tiles there are, with small preferences: few panel reads for each FMA, few streams,
     no rows that meet in one cache set, remainders avoided."""
@@ -525,15 +544,15 @@ class _Traffic:
         wide = [a for a in (*facts.loads, *facts.stores) if _span(facts, a) > target.l2]
         self.column = 0.15 if any(a in wide for a in rows) else 0.04
         self.dims = [
-            (
+            _Tiled(
                 facts.extents[d],
                 lane.get(d, 1),
                 d in lane,
-                bool(vectors) and all(d in a.dims for a in vectors),
-                max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
-                max((_alias(a.stride(d) * a.bits // 8) for a in read), default=0),
-                any(0 < abs(a.stride(d)) * a.bits // 8 < LINE for a in rows),
-                not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
+                streams=bool(vectors) and all(d in a.dims for a in vectors),
+                alias=max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
+                beside=max((_alias(a.stride(d) * a.bits // 8) for a in read), default=0),
+                near=any(0 < abs(a.stride(d)) * a.bits // 8 < LINE for a in rows),
+                far=not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
             )
             for d in dims
         ]

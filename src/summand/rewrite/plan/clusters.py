@@ -53,10 +53,9 @@ class Group:
         reads: dict[Var, tuple[Access, ...]] = {}
         for access in unit.reads:
             reads[access.var] = (*reads.get(access.var, ()), access)
+        # parts that lie between each other are products with nests of their own
         parts = isinstance(unit.eqn.op, Interleave) and bool(unit.folds)
-        fixed = (
-            is_control(unit.eqn) or is_launched(unit.eqn) or parts
-        )  # parts are products with nests of their own
+        fixed = is_control(unit.eqn) or is_launched(unit.eqn) or parts
         made = set(unit.roots)
         return Group([unit], unit.tileable, fixed, unit.slots, unit.carries, made, set(), reads)
 
