@@ -333,8 +333,8 @@ def share_within(bound: Bound, dims: tuple[tuple[str, int], ...]) -> float:
     total = 0
     for place in places:
         at = dict(zip(names, place, strict=True))
-        low = max(0, *(f.evaluate(at) for f in bound.lo))
-        high = min(extents[bound.dim], *(f.evaluate(at) for f in bound.hi))
+        low = max([0, *(f.evaluate(at) for f in bound.lo)])
+        high = min([extents[bound.dim], *(f.evaluate(at) for f in bound.hi)])
         total += max(0, high - low)
     return total / (len(places) * extents[bound.dim])
 

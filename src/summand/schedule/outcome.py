@@ -5,17 +5,25 @@ predict(matmul 1024)  ->  flops 2.1e9, bytes 12.6e6, pipe 6.7e7 cycles, cycles 7
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
 from summand.ir.index import Form
 from summand.ir.prims import PRIMS
-from summand.loops.nodes import Apply, Fold, Kernel, Let, Loop, Nest, Schedule, Stmt, When
+from summand.loops.nodes import Apply, Fold, Guard, Kernel, Let, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Facts, analyse
-from summand.schedule.cost import build_model, operation_slots, readers_of, score
+from summand.schedule.cost import (
+    MOST_PLACES,
+    build_model,
+    operation_slots,
+    readers_of,
+    score,
+    share_within,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,10 @@ def predict(kernel: Kernel, target: Target) -> Prediction:
     touched: dict[str, int] = {}
     for nest, loops, runs in _nests(kernel.body, outer, tasks):
         facts = analyse(nest, bits)
-        flops += runs * _flops(facts)
-        pipe += runs * _pipe(facts, target)
+        extents = tuple({**loops, **facts.extents}.items())
+        within = {b.dim: share_within(b, extents) for b in nest.bounds}
+        flops += runs * _flops(facts, within)
+        pipe += runs * _pipe(facts, within, target)
         cycles += runs * nest_cycles(facts, nest.schedule or Schedule(), target)
         for access in (*facts.loads, *facts.stores):
             elements = _elements(access.at.form, {**loops, **facts.extents})
@@ -64,8 +74,8 @@ def predict(kernel: Kernel, target: Target) -> Prediction:
 
 
 def _nests(
-    body: tuple[Stmt, ...], sizes: dict[str, int], runs: int
-) -> Iterator[tuple[Nest, dict[str, int], int]]:
+    body: tuple[Stmt, ...], sizes: dict[str, int], runs: float
+) -> Iterator[tuple[Nest, dict[str, int], float]]:
     """Each nest, how many places each outer dim takes, and how often the nest runs."""
     for stmt in body:
         match stmt:
@@ -78,9 +88,21 @@ def _nests(
                 inner = {**sizes, stmt.dim: stmt.hi - stmt.lo + 1}
                 yield from _nests(stmt.body, inner, runs)
             case When():
-                yield from _nests(stmt.body, sizes, runs)
+                share = math.prod(_share_held(g, sizes) for g in stmt.guards)
+                yield from _nests(stmt.body, sizes, runs * share)
             case _:
                 assert_never(stmt)
+
+
+def _share_held(guard: Guard, sizes: Mapping[str, int]) -> float:
+    """At which share of all places a guard holds; 1 where that is not looked into."""
+    names = sorted(guard.form.dims)
+    known = not guard.dynamic and all(d in sizes for d in names)
+    if not known or math.prod(sizes[d] for d in names) > MOST_PLACES:
+        return 1.0
+    places = list(itertools.product(*(range(sizes[d]) for d in names)))
+    values = [guard.form.evaluate(dict(zip(names, at, strict=True))) for at in places]
+    return sum(0 <= v < guard.size for v in values) / max(1, len(values))
 
 
 def _elements(form: Form, extents: dict[str, int]) -> int:
@@ -92,30 +114,30 @@ def _elements(form: Form, extents: dict[str, int]) -> int:
     return hi - lo + 1
 
 
-def _points(facts: Facts, ref: int) -> int:
+def _points(facts: Facts, ref: int, within: Mapping[str, float]) -> float:
     deps = facts.deps[ref]
     instr = facts.nest.code[ref]
     if isinstance(instr, Fold):
         deps = deps | frozenset(instr.dims)
-    return math.prod(facts.extents[d] for d in deps)
+    return math.prod(facts.extents[d] * within.get(d, 1.0) for d in deps)
 
 
-def _flops(facts: Facts) -> float:
+def _flops(facts: Facts, within: Mapping[str, float]) -> float:
     total = 0.0
     for ref, instr in enumerate(facts.nest.code):
         if isinstance(instr, Apply):
-            total += PRIMS[instr.fn].flops * _points(facts, ref)
+            total += PRIMS[instr.fn].flops * _points(facts, ref, within)
         elif isinstance(instr, Fold):
-            total += _points(facts, ref)
+            total += _points(facts, ref, within)
     return total
 
 
-def _pipe(facts: Facts, target: Target) -> float:
+def _pipe(facts: Facts, within: Mapping[str, float], target: Target) -> float:
     readers = readers_of(facts)
     total = 0.0
     for ref, instr in enumerate(facts.nest.code):
         lanes = target.lanes(max(32, instr.dtype.bits))
-        total += operation_slots(facts, ref, readers) * _points(facts, ref) / lanes
+        total += operation_slots(facts, ref, readers) * _points(facts, ref, within) / lanes
     return total / target.fma_per_cycle
 
 
