@@ -205,7 +205,7 @@ def _lengthen(
             if walk.var.type.nbytes > target.l3:
                 want = min(sizes[dim], -(-LONG // run))
                 _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 8)
-            elif narrow and tile_bytes(cluster, tiles, streams=False) > target.l2:
+            elif narrow and _overflows(cluster, tiles, target):
                 # read again from the last cache in any case: whole rows come from there much faster
                 _grow(tiles, dim, sizes[dim], sizes, cluster, target, target.l3 // 4, streams=True)
             run *= tiles[dim]
@@ -213,6 +213,12 @@ def _lengthen(
                 return
         else:
             run *= whole
+
+
+def _overflows(cluster: Cluster, tiles: Mapping[str, int], target: Target) -> bool:
+    """Whether a tile does not fit in the second cache, and what it reads alone nearly fills it."""
+    whole = tile_bytes(cluster, tiles, streams=False)
+    return whole > target.l2 and whole - tile_bytes(cluster, tiles, streams=True) >= target.l2 // 2
 
 
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
