@@ -153,3 +153,11 @@ def test_empty_dims():
     code = (Load("x", at("5*i+j"), f32),)
     nest = Nest((("i", 0), ("j", 5)), code, (Store("y", at("5*i+j"), 0),))
     check_nest(nest, (buffer("x", 0), buffer("y", 0)), schedules)
+
+
+def test_accumulators_take_turns_in_steps_that_they_do_not_divide():
+    nest = Nest((("i", 5), ("j", J)), (X, total("j", 0)), (Store("out", at("i"), 1),))
+    params = (buffer("x", 5 * J), buffer("out", 5))
+    for unroll in ("j3", "j5", "j2"):
+        check_nest(nest, params, [schedule("", "i2", unroll, "i j", copies=2)])
+        check_nest(nest, params, [schedule("j4", "", unroll, "i j", copies=4)])

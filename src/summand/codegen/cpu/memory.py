@@ -110,7 +110,7 @@ def lane_mask(fn: Function, mask: Mask, lanes: int) -> Value:
         out = listed(mask.static, "i1")
     for part in (mask.uniform, mask.lanes):
         if part is not None:
-            wide = fn.splat(part, lanes) if part.type == "i1" else part
+            wide = fn.splat_mask(part, lanes) if part.type == "i1" else part
             free = out.name in ("splat (i1 true)", "true")
             out = wide if free else fn.pure(f"and {out.type} {out}, {wide}", out.type)
     return out

@@ -22,7 +22,13 @@ def _extreme(a: Arith, how: str, x: Value, y: Value, nan: bool) -> Value:
     """x > y ? x : y gives y where either is NaN, so only x must be looked at. In a fold y is the
     accumulator, and the test of x stays outside the chain of dependent instructions."""
     picked = a.select(a.compare(how, x, y), x, y)
-    return a.select(a.compare("ord", x, x), picked, x) if nan else picked
+    if not nan:
+        return picked
+    if a.lanes > 1 and not a.fn.unit.has_masks:
+        # Compared, lanes are all ones, which is a NaN: joined sooner than blended.
+        unordered = a.fn.cast("sext", a.compare("uno", x, x), a.int)
+        return a.from_bits(a.integer("or", a.to_bits(picked), unordered))
+    return a.select(a.compare("ord", x, x), picked, x)
 
 
 def sign(a: Arith, x: Value) -> Value:

@@ -250,8 +250,20 @@ class Places:
         bound = f"splat ({element} {most if most < I32 or element == 'i64' else -I32})"
         bits = vector("i1", len(spot.offsets))
         mask = self.fn.pure(f"icmp ult {value.type} {value}, {bound}", bits)
-        # frozen: else LLVM compares again in every loop that uses the mask
-        return Mask(lanes=self.fn.pure(f"freeze {bits} {mask}", bits))
+        return Mask(lanes=self.fn.kept_mask(mask))
+
+    def whole(self, guards: Sequence[Guard], p: Point) -> Value | None:
+        """Whether guards hold in all lanes, as one comparison each; None where that takes more."""
+        out: Value | None = None
+        for guard in guards:
+            spot = self._with_dynamic(self.spot(guard.form, p), guard.dynamic, p)
+            low, high = min(spot.offsets), max(spot.offsets)
+            if spot.vector is not None or high - low >= guard.size:
+                return None
+            first = self.fn.i64(self.fn.add(spot.scalar, low))
+            fits = self.fn.pure(f"icmp ult i64 {first}, {guard.size - (high - low)}", "i1")
+            out = self._and(out, fits)
+        return out
 
     def _near(self, place: Int) -> Int:
         """A place, or where it is far from all arrays the nearest that fits 32 bits."""

@@ -46,8 +46,8 @@ class Sinks(States):
         turns = self.plan.block_points(self.size, dims)
         if all(s >= len(self.plan.code) for s in sinks):
             turns = [self._sparing([p for points in turns for p in points], sinks)]
+        self._prefetch(sinks, [p for points in turns for p in points])
         for turn, points in enumerate(turns):
-            self._prefetch(sinks, points)
             for p in points:  # all sinks at one point: what they share need not live long
                 for sink in sinks:
                     self._run_at(sink, p, turn, done)

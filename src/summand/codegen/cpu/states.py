@@ -31,7 +31,6 @@ class States(Relaned):
         arrays: Value | None,
     ) -> None:
         super().__init__(fn, plan, outer, bases)
-        self.open: list[str] = []  # loops around this place, outer first
         self.span: dict[str, tuple[Int, Int]] = {}  # begin and end of the loops of carries
         self._arrays = arrays
 

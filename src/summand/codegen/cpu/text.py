@@ -146,6 +146,7 @@ class Unit:
     def __init__(self, features: str = "", attributes: str = "nounwind", triple: str = "") -> None:
         self.is_x86 = triple.startswith(("x86_64", "amd64", "i386", "i686"))
         self.features = frozenset(f[1:] for f in features.split(",") if f.startswith("+"))
+        self.has_masks = "avx512vl" in self.features  # one bit a lane in a register, not all ones
         self.attributes = attributes
         self._declared: dict[str, str] = {}
         self._functions: dict[str, str] = {}
@@ -327,6 +328,27 @@ class Function:
             type_,
             value.dtype,
         )
+
+    def kept_mask(self, mask: Value) -> Value:
+        """One i1 for each lane, in the form in which loads and blends of the processor take it.
+
+        Frozen, else LLVM compares again in every loop that uses the mask. Without registers for
+        masks it must be as wide as the vectors: LLVM would make each i1 sixteen bits.
+        """
+        _, lanes = split_type(mask.type)
+        if self.unit.has_masks or lanes < 4:
+            return self.pure(f"freeze {mask.type} {mask}", mask.type)
+        wide = vector(f"i{min(max(256 // lanes, 8), 64)}", lanes)
+        held = self.pure(f"freeze {wide} {self.cast('sext', mask, wide)}", wide)
+        return self.pure(f"icmp slt {wide} {held}, zeroinitializer", mask.type)
+
+    def splat_mask(self, condition: Value, lanes: int) -> Value:
+        """One condition as a mask of all lanes."""
+        if self.unit.has_masks or lanes < 4 or not condition.name.startswith("%"):
+            return self.splat(condition, lanes)
+        element = f"i{min(max(256 // lanes, 8), 64)}"
+        wide = self.splat(self.cast("sext", condition, element), lanes)
+        return self.pure(f"icmp slt {wide.type} {wide}, zeroinitializer", vector("i1", lanes))
 
     def shuffle(self, a: Value, b: Value | None, picks: Sequence[int]) -> Value:
         """Lanes `picks` of a followed by b; negative ones are never used."""

@@ -32,6 +32,7 @@ from summand.codegen.cpu.text import (
 )
 from summand.dtypes import DType, i64
 from summand.errors import InternalError
+from summand.ir.prims import PRIMS
 from summand.loops.nodes import (
     Apply,
     Arg,
@@ -48,6 +49,8 @@ from summand.loops.nodes import (
 
 Key = tuple[object, ...]
 ZEROS = itertools.repeat(0)
+LONG = 8.0  # operations from which an op is long
+BESIDE = 4  # points at which one is computed at once
 DEEP = 48  # instructions between the values that are evaluated ahead, to bound recursion
 
 
@@ -68,6 +71,7 @@ class Values(Places):
         self.state: dict[Key, Value] = {}
         self.depth = self._depths()
         self._before: dict[Ref, bool] = {}
+        self.open: list[str] = []  # loops around this place, outer first
 
     # ---- memory of what was evaluated
 
@@ -156,7 +160,7 @@ class Values(Places):
             case Load():
                 return self._load(r, instr, p)
             case Apply():
-                return self._apply(instr, p)
+                return self._long(r, instr, p) if self._is_long(r) else self._apply(instr, p)
             case Fold():
                 return self._fold(r, p)[0]
             case Part():
@@ -198,6 +202,54 @@ class Values(Places):
         args, lanes = self.together([self.value(a, p) for a in instr.args])
         out = emit_op(self.fn, instr.fn, args, instr.dtype, lanes)
         return Value(out.name, out.type, instr.dtype)
+
+    def _is_long(self, r: Ref) -> bool:
+        """Whether an op is better computed for several points at once: its instructions wait for
+        one another, and where registers are few its constants are read from memory each time."""
+        instr = self.plan.code[r]
+        assert isinstance(instr, Apply)
+        few = self.fn.unit.is_x86 and "avx512f" not in self.fn.unit.features
+        steady = self.lanes is not self.plan.end and not self.plan.unsteady[r]
+        return few and steady and PRIMS[instr.fn].flops >= LONG and instr.dtype.is_float
+
+    def _long(self, r: Ref, instr: Apply, p: Point) -> Value:
+        """A long op at a point and the next ones of the block, side by side in one wide vector,
+        of which LLVM makes as many of the processor's."""
+        points = [p, *self._next_points(r, p)]
+        found = [self.together([self.value(a, q) for a in instr.args]) for q in points]
+        lanes = found[0][1]
+        if lanes == 1 or any(n != lanes for _, n in found):
+            found = found[:1]
+        columns = zip(*(args for args, _ in found), strict=True)
+        args = [memory.concatenate(self.fn, c) for c in columns]
+        out = emit_op(self.fn, instr.fn, args, instr.dtype, lanes * len(found))
+        if len(found) == 1:
+            return Value(out.name, out.type, instr.dtype)
+        for k, q in enumerate(points):
+            part = self.fn.shuffle(out, None, range(k * lanes, (k + 1) * lanes))
+            self.remember(self.key(r, q), Value(part.name, part.type, instr.dtype))
+        known = self.memo[self.key(r, p)]
+        assert isinstance(known, Value)
+        return known
+
+    def _next_points(self, r: Ref, p: Point) -> list[Point]:
+        """The points of the block that come next, at which the value is not known yet: with the
+        first one a power of two, at most `BESIDE`."""
+        found: dict[Key, Point] = {self.key(r, p): p}
+        carried = [i.dim for i in self.plan.code if isinstance(i, Carry)]
+        for q in self.block():
+            key = self.key(r, q)
+            if len(found) == BESIDE:
+                break
+            same = all(q.get(d, 0) == p.get(d, 0) for d in carried)
+            if same and key not in found and key not in self.memo:
+                found[key] = q
+        together = 1 << len(found).bit_length() - 1
+        return list(found.values())[1:together]
+
+    @abstractmethod
+    def block(self) -> list[dict[str, int]]:
+        """All points of the register block."""
 
     def _fused(self, instr: Apply, p: Point) -> Value | None:
         """a·b + c, a·b - c and c - a·b where nothing else reads the product."""
@@ -268,6 +320,9 @@ class Values(Places):
         if self.lanes is self.plan.end and self._better_before(r, access):
             return self.relane(r, p)
         place = self.place(access, p)
+        whole = self._whole_vector(access, p, place)
+        if whole is not None:
+            return self._whole_or_masked(whole, access, instr, p, place)
         mask = self.access_mask(access, p, place)
         only_tail = not access.guards and not self.live
         if only_tail and place.uniform:
@@ -280,6 +335,36 @@ class Values(Places):
             self.remember(key, known)
         assert isinstance(known, Value)
         return known
+
+    def _whole_vector(self, access: Access, p: Point, place: Place) -> Value | None:
+        """Whether all lanes of a vector are in range, where it is better to ask for that first: the
+        innermost loop changes the masks, and the processor has no registers for them."""
+        if self.fn.unit.has_masks or not place.contiguous or place.lanes < 4 or self.live:
+            return None
+        reads = {d for g in access.guards for d in g.form.dims}
+        reads.update(*(self.plan.deps[r] for g in access.guards for r, _ in g.dynamic))
+        late = bool(self.open) and self.open[-1] in reads and reads & self.lanes.offsets.keys()
+        if not late or self.tail(p, access.dims, self.lanes) is not None:
+            return None
+        return self.whole(access.guards, p)
+
+    def _whole_or_masked(
+        self, whole: Value, access: Access, instr: Load, p: Point, place: Place
+    ) -> Value:
+        """One vector from memory, under a mask only where some lanes are out of range."""
+
+        def masked(_: list[Value]) -> list[Value]:
+            mark = self.enter()
+            found = memory.load(self.fn, place, self.access_mask(access, p, place), instr.fill)
+            self.leave(mark)
+            return [found]
+
+        def plain(_: list[Value]) -> list[Value]:
+            return [memory.load(self.fn, place, ALL, instr.fill)]
+
+        start = scalar(instr.fill, instr.dtype, place.lanes)
+        (found,) = self.fn.when(whole, [start], plain, masked)
+        return Value(found.name, found.type, instr.dtype)
 
     def _better_before(self, r: Ref, access: Access) -> bool:
         """Whether elements are contiguous in the body's lanes but not in those of the end."""

@@ -103,10 +103,35 @@ def exp(a: Arith, x: Value) -> Value:
     x = a.clamp(x, t.least, t.greatest)
     if a.dtype is not f64 and a.bits * a.lanes == 512 and _scalef(a):
         return _exp_by_table(a, x)
+    if not _scalef(a):
+        return _exp_by_shifts(a, x)
     n, r = reduce(a, x)
-    q = a.poly(r, t.q)
-    p = a.fma(a.fma(q, r, a.c(1.0)), r, a.c(1.0))
-    return scale(a, p, n)
+    return scale(a, _exp_of_rest(a, r), n)
+
+
+def _exp_of_rest(a: Arith, r: Value) -> Value:
+    """e^r for |r| <= ln 2 / 2."""
+    q = a.poly(r, _table(a).q)
+    return a.fma(a.fma(q, r, a.c(1.0)), r, a.c(1.0))
+
+
+def _exp_by_shifts(a: Arith, x: Value) -> Value:
+    """e^x = 2^⌊n/2⌋ · 2^⌈n/2⌉ · e^r.
+
+    Adding 1.5·2^width + 2·bias leaves n + 2·bias in a float's last bits. Half of that and the rest
+    are biased exponents: shifts make them powers, whatever the bits further up.
+    """
+    t = _table(a)
+    width, bias = (52, 1023) if a.bits == 64 else (23, 127)
+    magic = a.c(1.5 * 2.0**width + 2 * bias)
+    shifted = a.fma(x, a.c(LOG2_E), magic)
+    n = a.sub(shifted, magic)
+    r = a.fma(n, a.c(-t.low), a.fma(n, a.c(-t.high), x))
+    both = a.to_bits(shifted)
+    half = a.integer("lshr", both, a.k(1))
+    powers = [a.integer("shl", e, a.k(width)) for e in (half, a.integer("sub", both, half))]
+    first, second = (a.from_bits(e) for e in powers)
+    return a.mul(a.mul(_exp_of_rest(a, r), first), second)
 
 
 def _exp_by_table(a: Arith, x: Value) -> Value:
