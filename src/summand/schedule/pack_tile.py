@@ -10,6 +10,7 @@ what is read in several ways.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,9 @@ from summand.schedule.task import NestBuilder, Task
 Order = tuple[str, ...]
 REUSE = 4  # reads of each element that pay for a copy
 ROOM = 256 << 10  # bytes of one copy
+LINE = 64  # bytes
+PAGE = 4096  # bytes: also what one way of the first cache holds
+FEW_WAYS = 4  # of the first cache, which one value may fill
 
 
 @dataclass(slots=True)
@@ -55,9 +59,9 @@ class Packer:
             if (away and not self._lasts(walk.var, away)) or not self._fits(walk.var, away):
                 continue  # a copy of the tile would not have what is read elsewhere
             if walk.var not in stage.roots:
-                before += self._pack(walk, lanes, away, instead)
+                before += self._pack(nest, walk, lanes, away, instead)
             elif stage.carried is not None:
-                after += self._unpack(walk, lanes, instead)
+                after += self._unpack(nest, walk, lanes, instead)
         task = self.task
         if instead:
             task = replace(task, storage={**task.storage, **instead})
@@ -92,7 +96,8 @@ class Packer:
     def _pays(self, nest: Nest, walk: Walk, lanes: Order, carries: bool) -> bool:
         order = self.orders.get(walk.var, ())
         reuse = 1 if carries else REUSE
-        if nest.points < reuse * walk.elements or not is_scattered(walk, lanes, order):
+        across = is_scattered(walk, lanes, order) or _crowds(nest, walk, order)
+        if nest.points < reuse * walk.elements or not across:
             return False
         if any(not plain for _, plain in walk.moves.values()):
             return False
@@ -115,10 +120,15 @@ class Packer:
         return bool(self.stepped) and var not in self.task.made and not moved & self.stepped.keys()
 
     def _pack(
-        self, walk: Walk, lanes: Order, away: frozenset[str], instead: dict[Var, Storage]
+        self,
+        nest: Nest,
+        walk: Walk,
+        lanes: Order,
+        away: frozenset[str],
+        instead: dict[Var, Storage],
     ) -> list[Stmt]:
         """The nest that makes a copy, unless there is one already."""
-        var, order = walk.var, self._order(walk, lanes)
+        var, order = walk.var, self._order(nest, walk, lanes)
         known = self._packed.get((var, order, away))
         if known is not None:
             instead[var] = known
@@ -131,16 +141,21 @@ class Packer:
             return []
         return [copy]
 
-    def _unpack(self, walk: Walk, lanes: Order, instead: dict[Var, Storage]) -> list[Stmt]:
+    def _unpack(
+        self, nest: Nest, walk: Walk, lanes: Order, instead: dict[Var, Storage]
+    ) -> list[Stmt]:
         """The nest that brings a result from the order of the lanes to its own."""
-        order = self._order(walk, lanes)
+        order = self._order(nest, walk, lanes)
         made = instead[walk.var] = self._memory(self.task, walk.var, order)
         return [
             _copy(self.task, walk.var, self.orders[walk.var], made, self.task.storage[walk.var])
         ]
 
-    def _order(self, walk: Walk, lanes: Order) -> Order:
+    def _order(self, nest: Nest, walk: Walk, lanes: Order) -> Order:
+        """Dims of the lanes innermost; without any, all that a step of a recurrence reads."""
         inner = tuple(walk.moves[d][0] for d in lanes if d in walk.moves)
+        if not inner:
+            inner = tuple(d for d in self.orders[walk.var] if d not in _stepped(nest, walk))
         return (*(d for d in self.orders[walk.var] if d not in inner), *inner)
 
     def _memory(self, task: Task, var: Var, order: Order) -> Storage:
@@ -150,6 +165,28 @@ class Packer:
         name = f"pack {self._made}"
         task.add_scratch(name, var.type.dtype, product(n for _, n in dims))
         return task.within(Storage.dense(name, var.type.dtype, dims))
+
+
+def _stepped(nest: Nest, walk: Walk) -> frozenset[str]:
+    """A value's dims along which a recurrence goes step by step."""
+    return frozenset(walk.moves[d][0] for d in nest.sequential if d in walk.moves)
+
+
+def _crowds(nest: Nest, walk: Walk, order: Order) -> bool:
+    """Whether what one step of a recurrence reads lies in lines that meet in one set of the first
+    cache: each is driven out before the next step reads its neighbour."""
+    steps = _stepped(nest, walk)
+    if not order or order[-1] not in steps:
+        return False
+    held = {dim: nest.extents.get(d, 1) for d, (dim, _) in walk.moves.items()}
+    rows, stride, lines = 1, walk.var.type.dtype.bytes, 0.0
+    for dim in reversed(order):
+        if dim not in steps:
+            share = math.gcd(stride, PAGE) / PAGE if stride >= LINE else 0.0
+            rows *= held.get(dim, 1)
+            lines = max(lines, rows * share)
+        stride *= walk.var.type.sizes[dim]
+    return lines > FEW_WAYS
 
 
 def _copy(task: Task, var: Var, order: Order, source: Storage, target: Storage) -> Stmt:
