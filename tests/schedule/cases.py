@@ -22,6 +22,7 @@ from summand.loops.nodes import (
 from summand.options import Target
 
 TARGET = Target("x86_64-unknown-linux-gnu", "znver4", "", fma_per_cycle=1.0)
+NARROW = Target("x86_64-unknown-linux-gnu", "znver3", "", 32, registers=16, l2=512 << 10)
 IDENTITY = {"add": 0.0, "max": float("-inf"), "min": float("inf")}
 
 

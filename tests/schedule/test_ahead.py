@@ -1,11 +1,15 @@
 """Tiles are small, and ask for what a later one reads."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import summand as sm
+from summand.codegen.cpu.module import emit_kernel
+from summand.loops.nodes import Piece
+from summand.runtime import machine
 from summand.schedule.choose import schedule_kernel
 from summand.schedule.moves import nests_of
 from tests.schedule import cases
@@ -78,3 +82,37 @@ def test_rows_that_each_tile_reads_once_are_asked_for_some_tiles_ahead():
     nest = nests_of(schedule_kernel(kernel, cases.TARGET).kernels[-1].body)[-1]
     assert {p.dim: p.count for p in nest.schedule.tile} == {"o": 8, "n": 2}
     assert ("a", 9216) in nest.schedule.prefetch  # four tiles are 36 KB
+
+
+def test_tiles_hold_several_rows_where_one_overflows_the_cache_anyway(monkeypatch):
+    """The gradient of attention adds to two arrays that fill the second cache by themselves."""
+    monkeypatch.setattr(machine, "target", lambda: cases.NARROW)
+    b, t, u, d = sm.dims("b t u d")
+    q = sm.array(np.zeros((16, 512, 64), np.float32), b, t, d)
+
+    def loss(q, k, v):
+        z = sm.sum[d](q * k[t:u])
+        e = sm.exp(z - sm.max[u](z))
+        return sm.sum[b, t, d]((sm.sum[u](e / sm.sum[u](e) * v[t:u])) ** 2)
+
+    text = sm.jit(sm.grad(loss, argnums=(0, 1, 2))).inspect("loops", q, q, q)
+    (steps,) = {int(n) for n in re.findall(r"for t\.s=(\d+)", text)}
+    assert steps <= 64
+
+
+def test_a_block_asks_for_each_line_once():
+    """Four steps of a row lie in one line: four requests a round, not sixteen."""
+    dims = {"m": 512, "n": 16, "k": 4096}
+    a, b = ("4096*m + k", 512 * 4096), ("16*k + n", 16 * 4096)
+    kernel = cases.contraction("c", dims, ("16*m + n", 512 * 16), a, b, "k")
+    nest = nests_of(schedule_kernel(kernel, cases.NARROW).kernels[-1].body)[-1]
+    how = replace(
+        nest.schedule,
+        lanes=(Piece("n", 8),),
+        tile=(Piece("m", 4), Piece("n", 2)),
+        unroll=(Piece("k", 4),),
+        loops=("m", "k"),
+        prefetch=(("a", 16384),),
+    )
+    plain = replace(kernel, body=(replace(nests_of(kernel.body)[0], schedule=how),))
+    assert emit_kernel(plain, cases.NARROW).count("call void @llvm.prefetch") == 8

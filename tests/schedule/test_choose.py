@@ -5,8 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from summand.dtypes import f32
 from summand.ir.index import parse
-from summand.loops.nodes import Bound, Load
+from summand.loops.nodes import (
+    Address,
+    Apply,
+    Bound,
+    Buffer,
+    Combine,
+    Fold,
+    Kernel,
+    Load,
+    Nest,
+    Store,
+)
 from summand.schedule import choose, grid
 from summand.schedule.choose import schedule_kernel
 from summand.schedule.cost import share_within
@@ -239,3 +251,51 @@ def test_half_vectors_where_whole_ones_waste_much():
     wide = replace(cases.TARGET, fma_per_cycle=2.0)
     nest = nests_of(schedule_kernel(kernel, wide).kernels[-1].body)[-1]
     assert math.prod(p.count for p in nest.schedule.lanes) == 16
+
+
+# ---- processors with few registers and two short pipes
+
+
+def test_two_pipes_want_twelve_accumulators():
+    """Eight just fill them, as long as no link of a chain is late."""
+    a, b, out = ("256*m + k", 1 << 16), ("256*k + n", 1 << 16), ("256*m + n", 1 << 16)
+    kernel = cases.contraction("c", {"m": 256, "n": 256, "k": 256}, out, a, b, "k")
+    done = schedule_kernel(kernel, cases.NARROW)
+    nest = nests_of(done.kernels[-1].body)[-1]
+    assert math.prod(p.count for p in nest.schedule.tile) == 12
+    assert next(p.count for p in nest.schedule.unroll if p.dim == "k") >= 4
+
+
+def test_what_is_costly_is_computed_once_for_all_that_reads_it_though_registers_spill():
+    """Σ_p exp(x[i, p]) · y[c, i, p]: a tile of all c, or each has an exp of its own."""
+    code = (
+        cases.load("x", "512*p + i"),
+        Apply("exp", (0,), f32),
+        cases.load("y", "61952*c + 512*p + i"),
+        Apply("mul", (1, 2), f32),
+        Fold(Combine("add", (0.0,)), ("p",), (3,), f32),
+    )
+    dims = (("i", 512), ("c", 3), ("p", 121))
+    nest = Nest(dims, code, (Store("out", Address(parse("3*i + c")), 4),))
+    sizes = {"x": 121 * 512, "y": 3 * 121 * 512, "out": 3 * 512}
+    params = tuple(Buffer(n, f32, s) for n, s in sizes.items())
+    done = schedule_kernel(Kernel("shared", params, (), (), (nest,)), cases.NARROW)
+    (found,) = nests_of(done.kernels[-1].body)
+    assert next(p.count for p in found.schedule.tile if p.dim == "c") == 3
+
+
+@pytest.mark.parametrize(("stride", "copied"), [(4096, True), (4160, False)])
+def test_rows_that_meet_in_few_sets_of_the_cache_are_copied(stride, copied):
+    """Σ_u a[u, k] · b[u, n]: rows of a that are pages apart drive each other out."""
+    rows = 1024
+    a, b = (f"{stride}*u + k", stride * rows), ("512*u + n", 512 * rows)
+    dims = {"k": 16, "n": 512, "u": rows}
+    kernel = cases.contraction("c", dims, ("512*k + n", 16 * 512), a, b, "u")
+    done = schedule_kernel(kernel, cases.NARROW)
+    scratch = [s.name for k in done.kernels for s in k.scratch]
+    assert any(n.startswith("slab") for n in scratch) == copied
+
+
+@pytest.mark.parametrize("sizes", [(67, 29, 33), (6, 16, 5), (13, 7, 130), (1, 1, 9)])
+def test_schedules_for_few_registers_compute_the_same(sizes):
+    check_schedule(cases.matmul(*sizes), cases.NARROW)

@@ -47,6 +47,7 @@ from summand.schedule.nests import (
     best_form,
     build_schedule,
     bytes_moved,
+    columns_of,
     is_map,
     is_plain,
     memory_floor,
@@ -57,6 +58,7 @@ from summand.schedule.nests import (
     streams,
 )
 from summand.schedule.pack import (
+    is_far_row,
     pack_ahead,
     pack_in_task,
     packed_elements,
@@ -76,6 +78,7 @@ ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
 LONG_ROW = 1024  # elements of a scatter's row that tasks may share out
 MOST_COPIES = 1.3  # of an operand that tasks pack for themselves
+SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +205,14 @@ def _whole(
         order = _packed_order(facts, choice, ref)
         aligned = width_of(facts, target)
         chain = _copied_in_task(chain, ref, order, aligned, target, _lane_dims(choice))
-    chain = _blocks(chain, facts, choice, target)
+    chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     bypass = packing and streams(final, choice, buffers, target)  # a round reads what one has made
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
-    kernel = chain.with_nest(rows_ahead(nest, buffers, target)).kernel_of()
+    around = frozenset(v.dim for v in chain.levels if isinstance(v, Loop))
+    kernel = chain.with_nest(rows_ahead(nest, buffers, target, around)).kernel_of()
     kernel = cut_tails(cut_rims(kernel, target))
     return Scheduled((*before, kernel), tuple(temporaries))
 
@@ -313,8 +317,9 @@ def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
         return chain
     lanes = [p.dim for p in choice.lanes if p.dim in facts.kept]
     kept = [d for d in facts.kept if d not in facts.ordered]
-    columns = sorted((d for d in kept if d in lanes), key=lambda d: -reach(facts.stores, d))
-    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -reach(facts.stores, d))
+    beside = columns_of(facts, choice)
+    columns = sorted((d for d in kept if d in beside), key=lambda d: -reach(facts.stores, d))
+    rows = sorted((d for d in kept if d not in beside), key=lambda d: -reach(facts.stores, d))
     open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
     panels = {d for a in facts.loads if a.ref in choice.packed for d in a.dims if d in lanes}
     uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
@@ -471,7 +476,7 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
     if goal > 1 and not once:
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         sizes = {b.name: b.size for b in chain.kernel.params}
-        operands = _operand_bytes(facts, lanes, sizes)
+        operands = _operand_bytes(facts, lanes, sizes, target)
         goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
         goal = max(goal, least)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
@@ -518,10 +523,14 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
         return chain
     walked = 0.0
     for load in facts.loads:
-        if load.dims & facts.reduced and load.dims & lanes:
-            steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
+        if not load.dims & facts.reduced:
+            continue
+        steps = math.prod(facts.extents[d] for d in load.dims & facts.reduced)
+        if load.dims & lanes:
             tile = math.prod(choice.step(d) for d in load.dims if d not in facts.reduced)
             walked += steps * tile * load.bits / 8
+        elif load.ref not in choice.packed and is_far_row(facts, load, lanes, target):
+            walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
     order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
     if order and is_column_stream(facts, choice, target):
@@ -539,7 +548,46 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     )
 
 
-def _operand_bytes(facts: Facts, lanes: set[str], most: Mapping[str, int]) -> Operands:
+def _slabs(
+    chain: Chain, whole: Facts, choice: Choice, target: Target, packed: Sequence[Buffer]
+) -> Chain:
+    """Copy to scratch what a task reads many times over from places that are pages apart.
+
+    Blocks of the reduction have changed the code: only the chain's own nest numbers its loads.
+    """
+    lanes = {p.dim for p in choice.lanes}
+    if is_map(whole, choice) or lanes & whole.reduced:
+        return chain
+    buffers = {b.name: b for b in chain.kernel.params}
+    facts = analyse(chain.nest, {n: b.dtype.bits for n, b in buffers.items()})
+    facts = replace(facts, extents=whole.extents)
+    for load in facts.loads:
+        if load.buffer in {b.name for b in packed} or not is_far_row(facts, load, lanes, target):
+            continue
+        ref = _own_ref(chain, load)
+        slab = slab_bytes(chain, ref, load.bits // 8)
+        if slab is None or slab > target.l2 // 2:
+            continue
+        order = [d for d, _ in chain.nest.dims if d in load.dims]
+        order.sort(key=lambda d: -abs(load.stride(d)))
+        name = f"slab{len(chain.kernel.scratch)}"
+        chain = pack_in_task(chain, ref, order, name, 1).chain
+        scratch = {b.name: b for b in chain.kernel.scratch}
+        copied = _scheduled(chain.before, buffers | scratch, target, 100)
+        copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
+        chain = replace(chain, before=copied)
+    return chain
+
+
+def _own_ref(chain: Chain, load: Access) -> Ref:
+    """A load's place in the chain's own code, which blocks have cut off behind the reduction."""
+    loads = analyse(chain.nest).loads
+    return next(a.ref for a in loads if (a.buffer, a.strides) == (load.buffer, load.strides))
+
+
+def _operand_bytes(
+    facts: Facts, lanes: set[str], most: Mapping[str, int], target: Target
+) -> Operands:
     """Bytes of a reduction's operands that do not vary along the lanes, and of those that do: no
     more than their buffers have, where places are computed."""
     sizes = [0.0, 0.0]
@@ -547,5 +595,6 @@ def _operand_bytes(facts: Facts, lanes: set[str], most: Mapping[str, int]) -> Op
         if load.dims & facts.reduced:
             places = math.prod(facts.extents[d] for d in load.dims)
             known = min(places, most.get(load.buffer, places)) if load.loose else places
-            sizes[bool(load.dims & lanes)] += known * load.bits / 8
+            copied = SLAB_BYTES if is_far_row(facts, load, lanes, target) else 1.0
+            sizes[bool(load.dims & lanes)] += known * copied * load.bits / 8
     return Operands(sizes[0], sizes[1])

@@ -37,6 +37,36 @@ FLAT_STEPS = 32  # most steps of a reduction that is unrolled whole because wind
 FLAT_LINES = 600.0  # of code, then
 
 
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """What was measured to differ between processors that compute one wide vector in a cycle, with
+    many registers (AVX-512), and those that compute two shorter ones with few (AVX2).
+
+    splat: load slots of one element in all lanes. slack: how much longer a chain takes that just
+    fills the pipes, some of its links being late. alone: the same of exp and the like at one point,
+    that four points take at once each. working: registers for temporaries, where loads do not join
+    what reads them. line: what it costs, of a tile's time, that another tile reads the rest of a
+    cache line from beyond the second cache. copies_rows: whether rows that meet in few sets of the
+    second cache are copied; elsewhere asking for them early cost less.
+    """
+
+    splat: float
+    slack: float
+    alone: float
+    working: int
+    line: float
+    copies_rows: bool
+
+
+WIDE = Pipes(splat=0.5, slack=1.0, alone=1.0, working=2, line=0.02, copies_rows=False)
+NARROW = Pipes(splat=1.3, slack=1.2, alone=1.4, working=1, line=0.25, copies_rows=True)
+
+
+def pipes_of(target: Target) -> Pipes:
+    """The kind of processor."""
+    return NARROW if target.registers <= 16 else WIDE
+
+
 def lane_kind(strides: Mapping[str, int], loose: frozenset[str], lanes: Sequence[Piece]) -> str:
     """How one vector of an operand lies in memory: splat, unit, reverse, chunk, window, gather."""
     moving = [p for p in lanes if p.count > 1]
@@ -86,6 +116,21 @@ def load_cycles(kind: str, lanes: int) -> float:
             return lanes / 4
         case _:
             return 1.3 * lanes
+
+
+def shuffles(access: Access, kind: str, lanes: Sequence[Piece]) -> float:
+    """Arithmetic slots of one vector's load: what puts its pieces together."""
+    width = math.prod(p.count for p in lanes)
+    match kind:
+        case "window":
+            return 1.0
+        case "chunk":
+            return width / 4 - 1
+        case "gather" if not access.loose:
+            span = sum((p.count - 1) * abs(access.stride(p.dim)) for p in lanes)
+            return min(span / width, width - 1.0)  # a few vectors, or element by element
+        case _:
+            return 0.0
 
 
 def masked_cycles(kind: str, lanes: int) -> float:
@@ -246,6 +291,7 @@ class Model:
     extents: dict[str, int] = field(default_factory=dict)
     windows: tuple[Window, ...] = ()
     flat: bool = False  # whether the reduction may be unrolled whole for its windows
+    alone: float = 1.0  # how much longer operations take where one point has nothing beside it
 
 
 class Score(NamedTuple):
@@ -281,6 +327,7 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         step_lines += n * group.step_lines
         lines += n * group.lines
     per_cycle = target.fma_per_cycle
+    slots *= model.alone if points == 1 else 1.0
     flat = model.flat
     if model.windows:
         flat = (
@@ -295,7 +342,8 @@ def score(model: Model, counts: Sequence[int], target: Target) -> Score:
         room = int((target.registers - 2 - live) // max(1.0, sums))
         copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
     registers = sums * copies + live + selected + model.working
-    waiting = chain / copies if model.steps > 1 else 0.0
+    slack = pipes_of(target).slack
+    waiting = slack * chain / copies if model.steps > 1 else 0.0
     spill = max(0.0, registers - target.registers) * 2.0
     loads += min(hoisted, max(0.0, registers + hoisted - target.registers))  # from the stack
     walked = model.steps * vectors * target.vector_bytes
@@ -418,6 +466,7 @@ class _Counter:
             steps = max(1, round(steps * share_within(bound, self.facts.nest.dims)))
         heavy = any(isinstance(i, Apply) and PRIMS[i.fn].flops >= 8 for i in self.facts.nest.code)
         latency, single = self._latency()
+        pipes = pipes_of(self.target)
         flat = steps <= FLAT_STEPS and any(w.second is None for w in self.windows)
         return Model(
             self.tileable,
@@ -425,10 +474,11 @@ class _Counter:
             steps,
             latency,
             single,
-            6 if heavy else 2,
+            6 if heavy else pipes.working,
             extents=self.facts.extents,
             windows=tuple(self.windows),
             flat=flat,
+            alone=pipes.alone if heavy else 1.0,
         )
 
     def _vectors(self, dim: str) -> int:
@@ -507,13 +557,14 @@ class _Counter:
             kind = "unit"
         cycles = TURNED if access.ref in self.turned else 0.0
         share = 1.0 if kind == "splat" else self.share(access.bits)
-        cycles += load_cycles(kind, self.width) * share
+        one = pipes_of(self.target).splat if kind == "splat" else load_cycles(kind, self.width)
+        cycles += one * share
         if access.guarded and access.ref not in self.packed:
             masked = masked_cycles(kind, self.width) * share
             cycles += masked if access.guarded & self.lane_dims else 2.5
         if address_refs(access.at):
             cycles += 1.0
-        shuffled = 1.0 if kind == "window" else 0.0
+        shuffled = shuffles(access, kind, self.lanes) * share
         masked = 6.0 if access.guarded and access.ref not in self.packed else 0.0
         lines = code_lines(kind, self.width) + masked
         self._lines(group, self.facts.deps[access.ref], lines * repeat)

@@ -23,7 +23,7 @@ from summand.schedule.moves import (
 )
 from summand.schedule.registers import Choice, Limits, choose_registers
 
-MOST_UNROLL = 32  # operations on accumulators in the innermost loop
+MOST_UNROLL = 32  # cycles of operations on accumulators in the innermost loop
 MOST_LINES = 200  # of code there
 MUCH_WORK = 1e7  # points of a nest from which more forms of it are tried
 SLOW_MEMORY = 200_000.0  # cycles from which moving the bytes counts: about the second cache
@@ -145,14 +145,19 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
     vectors = -(-facts.extents[last] // lanes.get(last, 1))
     busy = max(1, choice.accumulators) * math.prod(p.count for p in inner)
     copies = choice.copies
+
+    def most(count: int) -> float:
+        cycles = 2 * MOST_UNROLL if count == vectors else MOST_UNROLL  # no loop is left
+        return cycles * choice.per_cycle
+
     fits = [
         t
         for t in range(1, 17)
         if (vectors % t == 0 or (lanes.get(last) and t <= 4 and t < vectors))
-        and ((t * busy <= MOST_UNROLL and t * choice.step_lines <= MOST_LINES) or t <= 1)
+        and ((t * busy <= most(t) and t * choice.step_lines <= MOST_LINES) or t <= 1)
     ]
     good = [t for t in fits if t % copies == 0] or fits
-    count = max(good) if vectors <= 16 or busy * max(good) <= MOST_UNROLL else 1
+    count = max(good) if vectors <= 16 or busy * max(good) <= most(max(good)) else 1
     count = min(count, max(4, copies)) if vectors > 16 else count
     pieces = (Piece(last, count),) if count > 1 else ()
     return (*pieces, *inner), choice.tile
@@ -184,18 +189,20 @@ def _innermost(facts: Facts, choice: Choice) -> str | None:
 def _copies(facts: Facts, choice: Choice, unroll: Sequence[Piece]) -> int:
     last = _innermost(facts, choice)
     count = next((p.count for p in unroll if p.dim == last), 1)
-    return math.gcd(choice.copies, count) if choice.copies > 1 else 1
+    return min(choice.copies, count)
 
 
 def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
     """Every dim, outer first: kept ones, ordered ones, then reduced ones."""
-    lanes = [p.dim for p in choice.lanes]
     kept = [d for d in facts.kept if d not in facts.ordered]
     far = {d: reach(facts.stores or facts.loads, d) for d in kept}
-    rows = sorted((d for d in kept if d not in lanes), key=lambda d: -far[d])
-    columns = sorted((d for d in kept if d in lanes), key=lambda d: -far[d])
+    beside = columns_of(facts, choice)
+    rows = sorted((d for d in kept if d not in beside), key=lambda d: -far[d])
+    columns = sorted((d for d in kept if d in beside), key=lambda d: -far[d])
     through = is_map(facts, choice) or choice.flat  # memory is walked once, in its own order
     outer = [*rows, *columns] if through else [*columns, *rows]
+    if through and len(choice.lanes) > 1 and not choice.end_lanes:
+        outer.sort(key=lambda d: -far[d])  # lanes of several dims need not be what is nearest
     ordered = [d for d, _ in facts.nest.dims if d in facts.ordered and d not in facts.reduced]
     if ordered and not facts.carried:  # nothing stays in registers from one to the next
         least = max(reach(facts.loads, d) for d in ordered)
@@ -203,6 +210,19 @@ def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
         ordered += [d for d in outer if d not in above]
         outer = above
     return [*outer, *ordered, *reduction_order(facts, choice)]
+
+
+def columns_of(facts: Facts, choice: Choice) -> frozenset[str]:
+    """Dims that a product walks outside of the others: those of the lanes, and those that move
+    its vectors but no single element, so that a panel of vectors is read again while it is near."""
+    lanes = frozenset(p.dim for p in choice.lanes)
+    inner = [a for a in facts.loads if a.dims & facts.reduced]
+    vectors = [a for a in inner if a.ref in choice.packed]
+    others = [a for a in inner if a.ref not in choice.packed]
+    if not vectors:
+        return lanes
+    moved = frozenset.intersection(*(a.dims for a in vectors))
+    return lanes | moved.difference(facts.reduced, *(a.dims for a in others))
 
 
 def reach(accesses: Sequence[Access], dim: str) -> int:

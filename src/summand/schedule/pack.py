@@ -22,9 +22,14 @@ from summand.ir.index import Form
 from summand.loops.code import address_dims
 from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, Ref, Store
 from summand.loops.ranges import atom_of, value_ranges
+from summand.options import Target
 from summand.schedule.accesses import Access, Facts
+from summand.schedule.cost import pipes_of
 from summand.schedule.moves import Chain, Level, folded_dims
 
+PAGE = 4096  # bytes
+LINE = 64  # bytes
+WAYS = 8  # of the second cache
 PLACE = "place"  # the dim of a copy along which the places lie that a nest computes
 
 
@@ -280,6 +285,32 @@ def pack_in_task(
     kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, buffer))
     new = replace(chain, kernel=kernel, nest=nest, before=(*chain.before, *body))
     return Packed(new, None, buffer)
+
+
+def is_far_row(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
+    """Whether a row operand's steps along the reduction lie in different pages, and meet in so few
+    sets of the second cache that one pass over them drives out what the next one would find there.
+
+    Only where it is read again, for several vectors of lanes.
+    """
+    rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
+    far = [s for s in rows if s >= LINE]
+    steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
+    again = math.prod(facts.extents[d] for d in facts.kept if d not in load.dims)
+    static = not load.loose and not load.guarded and not load.dims & lanes
+    if (
+        not pipes_of(target).copies_rows
+        or not static
+        or min(far, default=0) < PAGE
+        or steps < 256
+        or again < 64
+    ):
+        return False
+    way = target.l2 // WAYS
+    lines = math.prod(
+        facts.extents[d] for d in facts.reduced if abs(load.stride(d)) * load.bits // 8 >= LINE
+    )
+    return lines > way // math.gcd(way, *far) * WAYS
 
 
 def slab_bytes(

@@ -19,7 +19,14 @@ from typing import NamedTuple
 from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
-from summand.schedule.cost import Model, build_model, lane_kind, score, widest_bits
+from summand.schedule.cost import (
+    Model,
+    build_model,
+    lane_kind,
+    pipes_of,
+    score,
+    widest_bits,
+)
 from summand.schedule.pack import computed_places, packed_elements
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
@@ -28,6 +35,9 @@ LINE = 64  # bytes
 WAYS = 8  # of the second cache
 PANEL = 4  # vectors of a panel's row, about
 MUCH_WORK = 1e6  # vector operations
+COPIED = 4  # times that a copy's bytes pass: read, fetched to be overwritten, written, read again
+MOST_READERS = 64  # of each element of what is called read once: a few vectors
+MOST_SPILLED = 1.5  # times the registers that a tile may need; what does not fit costs cycles
 MOST_POINTS = 30  # vectors of a register tile
 FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
@@ -52,6 +62,7 @@ class Choice:
     steps: dict[str, int] = field(default_factory=dict)
     step_lines: float = 1.0
     end_lanes: tuple[Piece, ...] = ()
+    per_cycle: float = 1.0  # operations on vectors
     flat: bool = False  # the whole reduction is unrolled, so that overlapping windows are read once
 
     def step(self, dim: str) -> int:
@@ -278,14 +289,19 @@ def _is_far(facts: Facts, load: Access, reuse: int, target: Target) -> bool:
     return min(rows) >= PAGE or crowded or (work > MUCH_WORK and any(r % LINE for r in rows))
 
 
-def packing_cycles(facts: Facts, lanes: Sequence[Piece], packed: frozenset[int]) -> float:
-    """Cycles to copy the packed operands."""
+def packing_cycles(
+    facts: Facts, lanes: Sequence[Piece], packed: frozenset[int], target: Target
+) -> float:
+    """Cycles to copy the packed operands, those that no cache of a core holds at memory's pace."""
     total = 0.0
     lane_dims = frozenset(p.dim for p in lanes)
     for load in facts.loads:
         if load.ref in packed:
             elements = packed_elements(facts, load, lane_dims)
-            total += elements * PACK[lane_kind(load.strides, load.loose, lanes)]
+            cycles = elements * PACK[lane_kind(load.strides, load.loose, lanes)]
+            moved = COPIED * elements * load.bits / 8
+            slow = moved / target.dram_bytes_per_cycle if moved > 2 * target.l2 else 0.0
+            total += max(cycles, slow)
     return total
 
 
@@ -434,20 +450,20 @@ def _best_tile(
     won = score(model, best, target)
     for counts in tiles(facts, model, lanes, MOST_POINTS if looped else 8):
         s = score(model, counts, target)
-        if s.registers > target.registers and max(counts, default=1) > 1:
+        if s.registers > MOST_SPILLED * target.registers and max(counts, default=1) > 1:
             continue
         all_tiles = s.cycles * weigh.factor(counts) * rest
         cost = limits.cost(all_tiles, s.lines)
         if cost < least * (1 - 1e-9):
             best, least, won, cycles = counts, cost, s, all_tiles
-    packing = packing_cycles(facts, lanes, packed)
+    packing = packing_cycles(facts, lanes, packed, target)
     vectors = {d: -(-facts.extents[d] // lane_dims.get(d, 1)) for d in sorted(forced)}
     whole = tuple(Piece(d, n) for d, n in vectors.items() if n > 1)
     steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
     tile = tuple(Piece(d, c) for d, c in zip(dims, best, strict=True) if c > 1)
     return Choice(
         lanes,
-        (*whole, *reversed(tile)),
+        (*whole, *_outer_first(facts, lanes, tile)),
         unrolled - forced,
         cycles + packing,
         least + packing * limits.runs,
@@ -456,8 +472,19 @@ def _best_tile(
         tuple(sorted(packed)),
         lane_dims | steps | {d: facts.extents[d] for d in forced},
         won.step_lines,
+        per_cycle=max(1.0, target.fma_per_cycle),
         flat=won.flat,
     )
+
+
+def _outer_first(facts: Facts, lanes: Sequence[Piece], tile: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The pieces of a tile in the order of its points. Those that move vectors vary fastest: then
+    all vectors stay in registers, and of single elements, in all lanes, one at a time."""
+    inner = [a for a in facts.loads if a.dims & facts.reduced]
+    splats = [a for a in inner if lane_kind(a.strides, a.loose, lanes) == "splat"]
+    single = frozenset[str]().union(*(a.dims for a in splats))
+    last = [p for p in reversed(tile) if p.dim not in single]
+    return (*(p for p in reversed(tile) if p.dim in single), *last)
 
 
 def _with_end(
@@ -500,6 +527,7 @@ def _with_end(
         {piece.dim: piece.count, end: width},
         one.step_lines,
         (Piece(end, width),),
+        max(1.0, target.fma_per_cycle),
     )
 
 
@@ -507,8 +535,8 @@ class _Tiled(NamedTuple):
     """What counts of a dim that a tile may extend. Read for every candidate.
 
     streams: all vectors vary along it; alias, beside: which share of the rows of single elements,
-    and of vectors, meets in one set of the first cache; near: rows share cache lines; far: rows of
-    large arrays lie apart.
+    and of vectors, meets in one set of the first cache; near: what it costs that a cache line is
+    read in two tiles; far: rows of large arrays lie apart.
     """
 
     extent: int
@@ -517,7 +545,7 @@ class _Tiled(NamedTuple):
     streams: bool
     alias: float
     beside: float
-    near: bool
+    near: float
     far: bool
 
 
@@ -542,7 +570,10 @@ class _Traffic:
         self.looped = looped
         self.ways = 0.75 * target.l1 / PAGE
         wide = [a for a in (*facts.loads, *facts.stores) if _span(facts, a) > target.l2]
+        line = pipes_of(target).line
         self.column = 0.15 if any(a in wide for a in rows) else 0.04
+        once = [a for a in rows if a in wide and _readers(facts, a) <= MOST_READERS]
+        self.uneven = 1.2 if once else 1.01  # a loop around the nest: nothing is asked for ahead
         self.dims = [
             _Tiled(
                 facts.extents[d],
@@ -551,7 +582,9 @@ class _Traffic:
                 streams=bool(vectors) and all(d in a.dims for a in vectors),
                 alias=max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
                 beside=max((_alias(a.stride(d) * a.bits // 8) for a in read), default=0),
-                near=any(0 < abs(a.stride(d)) * a.bits // 8 < LINE for a in rows),
+                near=max(
+                    (_shared_line(a, d, line if a in wide else 0.02) for a in rows), default=0
+                ),
                 far=not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
             )
             for d in dims
@@ -566,13 +599,13 @@ class _Traffic:
             step = count * lanes
             factor *= -(-extent // step)
             if extent % step:
-                factor *= 1.01
+                factor *= 1.01 if is_lane else self.uneven
             if is_lane:
                 columns *= count
                 continue
             rows *= count
             if near and count < extent:  # what is left of each cache line is fetched again
-                factor *= 1 + 0.02 * math.log2(extent / count)
+                factor *= 1 + near * math.log2(extent / count)
             meeting *= max(1.0, count * alias)
             crowd *= max(1.0, count * beside)
             if streams and count > 1:
@@ -590,6 +623,17 @@ def _span(facts: Facts, access: Access) -> int:
     """Bytes from the first element that an access touches to the last."""
     steps = (abs(access.stride(d)) * (n - 1) for d, n in facts.extents.items())
     return (sum(steps) + 1) * access.bits // 8
+
+
+def _readers(facts: Facts, access: Access) -> int:
+    """How many results read each element of a row."""
+    return math.prod(facts.extents[d] for d in facts.kept if d not in access.dims)
+
+
+def _shared_line(access: Access, dim: str, cost: float) -> float:
+    """What it costs that neighbours along a dim are read by different tiles: nothing, where they
+    lie in different lines."""
+    return cost if 0 < abs(access.stride(dim)) * access.bits // 8 < LINE else 0.0
 
 
 def _alias(stride: int) -> float:
