@@ -51,7 +51,7 @@ SOFT_STEPS = 40.0  # the same for a value at every step of a recurrence
 READ = 3.0  # slots to choose between an earlier state and the initial one
 GROWTH = 4  # how much larger than all that it is made from an array is that need not be there
 TWICE = 1.25  # how often its elements are computed then, at most
-IN_TILE = 4  # elements along new dims that one register tile holds
+IN_TILE = 8  # registers of a processor for each element along new dims that one tile holds
 FEW_SLOTS = 24.0  # of a value that follows from its place
 SMALL_FOLD = 16  # elements of a reduction that may run inside another one
 
@@ -249,7 +249,8 @@ class _Choice:
     def _in_tile(self, reader: Eqn, var: Var) -> bool:
         """Whether a map only spreads a value over a few elements of sums that fold its own dims:
         the points of one register tile, which evaluate it once."""
-        if not isinstance(reader.op, Map) or reader.out.type.count > IN_TILE * var.type.count:
+        held = self.target.registers // IN_TILE
+        if not isinstance(reader.op, Map) or reader.out.type.count > held * var.type.count:
             return False
         end = reader
         while isinstance(end.op, Map) and end.out.type == reader.out.type:

@@ -290,9 +290,13 @@ def _grow(
 ) -> None:
     """Set a tile to about `want`, as long as the cache has room and there are tasks enough.
 
-    Where `streams` says so, what the tile reads only passes through the cache.
+    Where `streams` says so, what the tile reads only passes through the cache. Where one position
+    fills the room, by what it reads of all other dims, a tile may take a part of it more.
     """
     least = tiles[dim]
+    alone = tile_bytes(cluster, tiles, streams)
+    if least == 1:
+        room = max(room, alone + room // 2)
     while want > least:
         size = _even(sizes[dim], want)
         new = {**tiles, dim: size}
