@@ -29,7 +29,7 @@ from summand.errors import ArgumentError
 from . import capsules as net
 from . import report
 
-EPOCHS = 200
+EPOCHS = 160
 BATCH = 48
 RATE = 0.01
 MARGIN = 0.9
