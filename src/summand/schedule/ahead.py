@@ -23,14 +23,13 @@ from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
 from summand.schedule.moves import nests_of, substitute
+from summand.schedule.pack import LINE, PAGE
 
 TASKS = 32  # tasks that remain
 AHEAD = 24  # vectors between asking for a line of a copied slab and reading it
 LEAST_BYTES = 2048  # that one tile reads; for less, asking costs more than waiting
-PAGE = 4096  # bytes
 MOST_ROWS = 16  # of a register tile, each asked for by an instruction of its own
 LEAST_STEPS = 8  # of a run, to bring the next one
-LINE = 64  # bytes
 MOST_AGAIN = 4  # tiles that read the same elements, each asking for the next ones
 LONG_RUN = 16 << 10  # bytes: of shorter ones, finding the stream takes a good part of the time
 FAR_BYTES = 32 << 10  # between asking for what a tile reads and reading it

@@ -27,7 +27,7 @@ from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import pipes_of
 from summand.schedule.moves import Chain, Level, folded_dims
 
-PAGE = 4096  # bytes
+PAGE = 4096  # bytes; also what one way of the first cache holds
 LINE = 64  # bytes
 WAYS = 8  # of the second cache
 PLACE = "place"  # the dim of a copy along which the places lie that a nest computes

@@ -21,13 +21,12 @@ from summand.rewrite.plan.nodes import Stage
 from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import Storage
 from summand.schedule.lower_stage import lower_stage
+from summand.schedule.pack import LINE, PAGE
 from summand.schedule.task import NestBuilder, Task
 
 Order = tuple[str, ...]
 REUSE = 4  # reads of each element that pay for a copy
 ROOM = 256 << 10  # bytes of one copy
-LINE = 64  # bytes
-PAGE = 4096  # bytes: also what one way of the first cache holds
 FEW_WAYS = 4  # of the first cache, which one value may fill
 
 

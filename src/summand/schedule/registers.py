@@ -27,12 +27,9 @@ from summand.schedule.cost import (
     score,
     widest_bits,
 )
-from summand.schedule.pack import computed_places, packed_elements
+from summand.schedule.pack import LINE, PAGE, WAYS, computed_places, packed_elements
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
-PAGE = 4096  # bytes; also what one way of the first cache holds
-LINE = 64  # bytes
-WAYS = 8  # of the second cache
 PANEL = 4  # vectors of a panel's row, about
 MUCH_WORK = 1e6  # vector operations
 COPIED = 4  # times that a copy's bytes pass: read, fetched to be overwritten, written, read again
