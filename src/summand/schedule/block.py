@@ -31,7 +31,7 @@ def blockable_folds(facts: Facts) -> tuple[Ref, ...]:
         for r, i in enumerate(facts.nest.code)
         if isinstance(i, Fold) and not frozenset(i.dims) <= facts.nested
     )
-    if facts.ordered or facts.nest.bounds:
+    if facts.ordered or not {b.dim for b in facts.nest.bounds} <= facts.reduced:
         return ()
     if any((s.dims | facts.deps[s.ref]) & facts.reduced for s in facts.stores):
         return ()
@@ -119,7 +119,7 @@ def _summing(nest: Nest, held: Sequence[_Sums]) -> Nest:
     stores = tuple(
         Store(s.buffer.name, Address(s.form), copy.value(s.ref), s.fold.combine.fn) for s in held
     )
-    return Nest(nest.dims, tuple(copy.code), stores)
+    return Nest(nest.dims, tuple(copy.code), stores, nest.bounds)
 
 
 def _finishing(nest: Nest, held: Sequence[_Sums], facts: Facts) -> Nest:

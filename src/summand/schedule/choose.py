@@ -323,6 +323,10 @@ def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
     open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
     panels = {d for a in facts.loads if a.ref in choice.packed for d in a.dims if d in lanes}
     uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
+    if choice.order:
+        open_ = [d for d in choice.order if d in open_]
+        last = max((k for k, d in enumerate(open_) if d in uneven), default=-1)
+        uneven = set(open_[: last + 1])
     if _tile_cycles(facts, choice) < SMALL_TILE:
         uneven = set()
     outside = panels | uneven | (set(columns) if uneven & set(rows) else set())
@@ -470,6 +474,9 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
     goal = task_goal(_work(facts, choice, target))
+    if choice.order:
+        units = [n for d in choice.order for n, k in zip(names, kept, strict=True) if k == d]
+        return spread(chain, free_units(chain, units, choice.steps), goal)
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
     once = is_map(facts, choice) or choice.flat or is_column_stream(facts, choice, target)

@@ -559,14 +559,16 @@ class _Counter:
         share = 1.0 if kind == "splat" else self.share(access.bits)
         one = pipes_of(self.target).splat if kind == "splat" else load_cycles(kind, self.width)
         cycles += one * share
-        if access.guarded and access.ref not in self.packed:
+        asked = access.guarded and access.ref not in self.packed
+        often = self._failing(access) if asked else 0.0
+        if asked:
             masked = masked_cycles(kind, self.width) * share
-            cycles += masked if access.guarded & self.lane_dims else 2.5
+            cycles += (masked if access.guarded & self.lane_dims else 2.5) * often
         if address_refs(access.at):
             cycles += 1.0
         shuffled = shuffles(access, kind, self.lanes) * share
-        masked = 6.0 if access.guarded and access.ref not in self.packed else 0.0
-        lines = code_lines(kind, self.width) + masked
+        lines = code_lines(kind, self.width)
+        lines += (6.0 if often == 1 else 6.0 + lines) if asked else 0.0
         self._lines(group, self.facts.deps[access.ref], lines * repeat)
         if self.facts.deps[access.ref] & self.looped:
             group.loads += cycles * repeat
@@ -579,12 +581,28 @@ class _Counter:
                     group.selected += repeat * self.wide(access.bits)
                 elif self._is_shared(access.ref):
                     group.shared += repeat * self.wide(access.bits)
-            elif masked:  # addresses that are selected are all read at once
+            elif often > 0.5:  # addresses that are selected are all read at once
                 group.selected += repeat
         else:
             group.epilogue += cycles * repeat
             if self._read_in_loop(access.ref) and kind != "splat":
                 group.hoisted += repeat * self.wide(access.bits)
+
+    def _failing(self, access: Access) -> float:
+        """At which share of places a load's guards are asked: elsewhere they hold for all steps of
+        the reduction at once, which code without them is written for."""
+        share = 0.0
+        for guard in access.at.guards:
+            if guard.dynamic or not guard.form.is_affine or self.facts.carried:
+                return 1.0
+            inside = guard.form.dims & (self.facts.reduced | self.lane_dims)
+            span = 0
+            for d in inside:
+                n = self.facts.extents[d]
+                n = n if d in self.facts.reduced else min(n, self._lane_count(d))
+                span += abs(guard.form.coefficient(d)) * (n - 1)
+            share += span / guard.size
+        return min(1.0, share)
 
     def _streams(self, access: Access) -> bool:
         """Whether an array too large for the first cache is read, each element once."""

@@ -21,6 +21,8 @@ from summand.schedule.moves import (
     drop_unit_dims,
     merge_dims,
 )
+from summand.schedule.order import tile_order
+from summand.schedule.pack import LINE
 from summand.schedule.registers import Choice, Limits, choose_registers
 
 MOST_UNROLL = 32  # cycles of operations on accumulators in the innermost loop
@@ -51,7 +53,16 @@ def best_form(
         if best is None or choice.cost < best[1].cost:
             best = facts, choice
     assert best is not None
-    return best
+    facts, choice = best
+    return facts, replace(choice, order=_order(facts, choice, target))
+
+
+def _order(facts: Facts, choice: Choice, target: Target) -> tuple[str, ...]:
+    """The order of a reduction's tiles, where the usual one would fetch much again and again."""
+    if is_map(facts, choice) or choice.packed or facts.ordered or choice.end_lanes:
+        return ()
+    default = [d for d in _ordered_loops(facts, choice) if d in facts.kept]
+    return tile_order(facts, choice.steps, default, choice.cycles, target)
 
 
 def memory_floor(facts: Facts, target: Target) -> float:
@@ -199,6 +210,8 @@ def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
     beside = columns_of(facts, choice)
     rows = sorted((d for d in kept if d not in beside), key=lambda d: -far[d])
     columns = sorted((d for d in kept if d in beside), key=lambda d: -far[d])
+    if choice.order:
+        return [*_in_order(kept, choice.order), *reduction_order(facts, choice)]
     through = is_map(facts, choice) or choice.flat  # memory is walked once, in its own order
     outer = [*rows, *columns] if through else [*columns, *rows]
     if through and len(choice.lanes) > 1 and not choice.end_lanes:
@@ -210,6 +223,11 @@ def _ordered_loops(facts: Facts, choice: Choice) -> list[str]:
         ordered += [d for d in outer if d not in above]
         outer = above
     return [*outer, *ordered, *reduction_order(facts, choice)]
+
+
+def _in_order(dims: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Dims as they are ordered; those that have no place there innermost."""
+    return sorted(dims, key=lambda d: order.index(d) if d in order else len(order))
 
 
 def columns_of(facts: Facts, choice: Choice) -> frozenset[str]:
@@ -273,7 +291,8 @@ def bytes_moved(facts: Facts) -> float:
 
 
 def streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target: Target) -> bool:
-    """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds."""
+    """Whether stores bypass the cache: whole aligned vectors, to more than the cache holds; and
+    whole lines, where a reduction lies between one tile and the next."""
     stored = choice.end_lanes or choice.lanes
     lanes = {p.dim for p in stored}
     width = math.prod(p.count for p in stored)
@@ -287,6 +306,9 @@ def streams(facts: Facts, choice: Choice, buffers: Mapping[str, Buffer], target:
         if small or buffer.memory != "global" or store.combines or store.buffer in loaded:
             return False
         uneven = any(facts.extents[p.dim] % p.count for p in stored)
+        run = width * (choice.step(stored[-1].dim) // stored[-1].count) if stored else 1
+        if not is_map(facts, choice) and run * store.bits // 8 % LINE:
+            return False
         if kind != "unit" or not aligned or uneven:
             return False
     return bool(facts.stores)

@@ -89,9 +89,11 @@ def _element(chain: Chain, name: str) -> Buffer:
     raise InternalError(f"schedule: no buffer {name} in kernel {chain.kernel.name}")
 
 
-def _bound_dims(chain: Chain, load: Load) -> tuple[list[str], list[str]]:
-    """Loops and lets (transitively) that an operand's address reads."""
-    reads = set(address_dims(load.at))
+def _bound_dims(
+    chain: Chain, load: Load, travels: Sequence[_Travel]
+) -> tuple[list[str], list[str]]:
+    """Loops and lets (transitively) that an operand's address reads, and the bases of windows."""
+    reads = set(address_dims(load.at)).union(*(t.base.form.dims for t in travels))
     loops: list[str] = []
     lets: list[str] = []
     for level in reversed(chain.levels):
@@ -117,7 +119,20 @@ class _Window:
     extent: int
     place: Form
     step: int
-    first: int
+    first: Form
+
+
+@dataclass(frozen=True, slots=True)
+class _Travel:
+    """The origin of a tile that moves within a task, by `most` positions at most from `base` on,
+    which is the same for the whole task.
+
+    let k_b = clip(6*k_o + 54*k_og, 0, 1018)   ->   let k_s = clip(54*k_og, 0, 970); most = 48
+    """
+
+    dim: str
+    base: Let
+    most: int
 
 
 def overlapping(
@@ -161,7 +176,31 @@ def packed_elements(facts: Facts, load: Access, lanes: frozenset[str]) -> int:
     return number
 
 
-def _windows(chain: Chain, load: Load, lanes: frozenset[str], moving: bool) -> list[_Window]:
+def _travels(chain: Chain) -> list[_Travel]:
+    """Origins of tiles that move along with the loops of a task, from one that does not."""
+    loops = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
+    fixed = {d for d, _ in chain.kernel.grid} | {v.dim for v in chain.outer}
+    found = []
+    for level in chain.levels:
+        if isinstance(level, Loop):
+            continue
+        moving = level.form.dims & loops.keys()
+        if not moving and level.form.dims <= fixed:
+            fixed.add(level.dim)
+        steps = {d: level.form.coefficient(d) for d in moving}
+        start = level.form - Form.make(steps.items())
+        if not moving or min(steps.values()) <= 0 or not start.dims <= fixed:
+            continue
+        far = sum(step * (loops[d] - 1) for d, step in steps.items())
+        most = min(far, level.hi - level.lo)
+        base = Let(chain.fresh(f"{level.dim}s"), start, level.lo, level.hi - most, ())
+        found.append(_Travel(level.dim, base, most))
+    return found
+
+
+def _windows(
+    chain: Chain, load: Load, lanes: frozenset[str], moving: bool, travels: Sequence[_Travel]
+) -> list[_Window]:
     """The windows of an operand over the nest and its loops, and (`moving`) origins of tiles."""
     ranges = {d: (0, n - 1) for d, n in chain.nest.dims}
     for level in chain.levels:
@@ -169,16 +208,28 @@ def _windows(chain: Chain, load: Load, lanes: frozenset[str], moving: bool) -> l
             ranges[level.dim] = (0, level.extent - 1)
         elif moving:
             ranges[level.dim] = (level.lo, level.hi)
+    bases = {t.dim: Form.of(t.base.dim) for t in travels}
+    ranges.update((t.dim, (0, t.most)) for t in travels)
     form = load.at.form
     strides = {d: form.coefficient(d) for d in form.dims if d in ranges and form.coefficient(d)}
     extents = {d: hi - lo + 1 for d, (lo, hi) in ranges.items()}
+    groups = overlapping(strides, extents, folded_dims(chain.nest), lanes)
+    together = {d for dims in groups for d in dims}
+    for dim in (t.dim for t in travels if t.dim in strides and t.dim not in together):
+        beside = [d for d, n in strides.items() if n == strides[dim] and d not in together]
+        groups.append(tuple(sorted(beside)))
+        together.update(beside)
     found = []
-    for dims in overlapping(strides, extents, folded_dims(chain.nest), lanes):
+    for dims in groups:
         step = math.gcd(*(strides[d] for d in dims))
         first = sum(strides[d] * ranges[d][strides[d] < 0] for d in dims)
         place = Form.make(((d, strides[d] // step) for d in dims), -first // step)
+        start = Form() + first
+        for d in (d for d in dims if d in bases):
+            place = place - bases[d] * (strides[d] // step)
+            start = start + bases[d] * strides[d]
         walks = [(strides[d], extents[d]) for d in dims]
-        found.append(_Window(frozenset(dims), _reach(walks), place, step, first))
+        found.append(_Window(frozenset(dims), _reach(walks), place, step, start))
     return found
 
 
@@ -192,13 +243,15 @@ class _Copy:
     lets: tuple[str, ...]
     order: tuple[tuple[str, int], ...]
     places: Mapping[str, Form]
+    bases: tuple[_Travel, ...] = ()
 
 
 def _copy(
     chain: Chain, ref: Ref, inner: Sequence[str], lanes: frozenset[str], moving: bool
 ) -> _Copy:
     """The copy of an operand: loops outermost, then its nest dims in the order `inner`, a window in
-    place of the last of its dims."""
+    place of the last of its dims. Where tiles move within the task, what they read is a window, but
+    for panels of `lanes`."""
     load = _load(chain.nest, ref)
     extents = chain.nest.extents
     names: dict[str, tuple[str, _Window]] = {}
@@ -206,13 +259,14 @@ def _copy(
     low, high = computed_places(chain.nest, load)
     for _, stride in load.at.dynamic:
         form = form + (Form.of(PLACE) + low) * stride
-    for number, window in enumerate(_windows(chain, load, lanes, moving)):
+    travels = () if moving or lanes else tuple(t for t in _travels(chain) if t.dim in form.dims)
+    for number, window in enumerate(_windows(chain, load, lanes, moving, travels)):
         name = chain.fresh(f"w{number}")
         names.update((d, (name, window)) for d in window.dims)
         kept = [(a, c) for a, c in form.terms if a not in window.dims]
-        form = Form.make([*kept, (name, window.step)], form.const + window.first)
+        form = Form.make([*kept, (name, window.step)], form.const) + window.first
     copied = replace(load, at=replace(load.at, form=form, dynamic=()))
-    loops, lets = _bound_dims(chain, copied)
+    loops, lets = _bound_dims(chain, copied, travels)
     heads = {v.dim: v for v in chain.levels}
     order = {PLACE: high - low + 1} if load.at.dynamic else {}
     order.update((d, _extent(heads[d])) for d in loops)
@@ -220,10 +274,10 @@ def _copy(
         name, size = (names[d][0], names[d][1].extent) if d in names else (d, extents[d])
         order.pop(name, None)
         order[name] = size
-    for name, window in names.values():
-        order.setdefault(name, window.extent)
+    alone = {name: w.extent for name, w in names.values() if name not in order}
+    order = {**alone, **order}
     places = {name: w.place for name, w in names.values()}
-    return _Copy(copied, tuple(loops), tuple(lets), tuple(order.items()), places)
+    return _Copy(copied, tuple(loops), tuple(lets), tuple(order.items()), places, travels)
 
 
 def pack_ahead(
@@ -280,10 +334,15 @@ def pack_in_task(
     source = _element(chain, made.load.buffer)
     buffer = Buffer(name, source.dtype, size, "scratch", space=aligned)
     copy = Nest(made.order, (made.load,), (Store(name, Address(form), 0),))
-    body = Chain(chain.kernel, tuple(copied), copy).kernel_of().body
+    heads = (*copied, *(t.base for t in made.bases))
+    body = Chain(chain.kernel, heads, copy).kernel_of().body
     nest = _reading(chain.nest, ref, buffer, form, made)
     kernel = replace(chain.kernel, scratch=(*chain.kernel.scratch, buffer))
-    new = replace(chain, kernel=kernel, nest=nest, before=(*chain.before, *body))
+    levels: list[Level] = []
+    for v in chain.levels:
+        levels += [*(t.base for t in made.bases if t.dim == v.dim), v]
+    before = (*chain.before, *body)
+    new = replace(chain, kernel=kernel, nest=nest, levels=tuple(levels), before=before)
     return Packed(new, None, buffer)
 
 

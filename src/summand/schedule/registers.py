@@ -35,6 +35,7 @@ MUCH_WORK = 1e6  # vector operations
 COPIED = 4  # times that a copy's bytes pass: read, fetched to be overwritten, written, read again
 MOST_READERS = 64  # of each element of what is called read once: a few vectors
 MOST_SPILLED = 1.5  # times the registers that a tile may need; what does not fit costs cycles
+SLOW_MEMORY = 0.5  # of the arithmetic's time, from which the order of memory counts for tiles
 MOST_POINTS = 30  # vectors of a register tile
 FEW_POINTS = 8  # tiles of less than half of it are not tried where larger ones exist
 FEWEST_LANES = 32  # extent from which lanes on a reduced dim pay
@@ -61,6 +62,7 @@ class Choice:
     end_lanes: tuple[Piece, ...] = ()
     per_cycle: float = 1.0  # operations on vectors
     flat: bool = False  # the whole reduction is unrolled, so that overlapping windows are read once
+    order: tuple[str, ...] = ()  # of the loops over tiles, where it is not the usual one
 
     def step(self, dim: str) -> int:
         """Positions of a dim that one register tile covers."""
@@ -439,7 +441,10 @@ def _best_tile(
     model = build_model(facts, lanes, unrolled, dims, target, packed)
     looped = bool((facts.reduced | facts.carried) - unrolled)
     lane_dims = {p.dim: p.count for p in lanes}
-    weigh = _Traffic(facts, dims, lanes, looped, target, packed)
+    points = math.prod(facts.extents.values())
+    least_cycles = points / math.prod(lane_dims.values()) / target.fma_per_cycle
+    slow = limits.floor > SLOW_MEMORY * least_cycles
+    weigh = _Traffic(facts, dims, lanes, looped, target, packed, slow)
     rest = math.prod(
         -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.tiled if d not in dims
     )
@@ -533,7 +538,8 @@ class _Tiled(NamedTuple):
 
     streams: all vectors vary along it; alias, beside: which share of the rows of single elements,
     and of vectors, meets in one set of the first cache; near: what it costs that a cache line is
-    read in two tiles; far: rows of large arrays lie apart.
+    read in two tiles; far: what it costs that rows of large arrays are walked side by side, for
+    each doubling of their number.
     """
 
     extent: int
@@ -543,7 +549,7 @@ class _Tiled(NamedTuple):
     alias: float
     beside: float
     near: float
-    far: bool
+    far: float
 
 
 class _Traffic:
@@ -558,6 +564,7 @@ class _Traffic:
         looped: bool,
         target: Target,
         packed: frozenset[int],
+        slow: bool,
     ) -> None:
         lane = {p.dim: p.count for p in lanes}
         inner = [a for a in facts.loads if a.dims & facts.reduced]
@@ -582,7 +589,7 @@ class _Traffic:
                 near=max(
                     (_shared_line(a, d, line if a in wide else 0.02) for a in rows), default=0
                 ),
-                far=not looped and any(abs(a.stride(d)) * a.bits // 8 >= LINE for a in wide),
+                far=_beside(d, [a for a in wide if a in vectors or not looped], looped, slow),
             )
             for d in dims
         ]
@@ -608,12 +615,21 @@ class _Traffic:
             if streams and count > 1:
                 factor *= 1 + 0.03 * math.log2(count)
             if far:  # rows of memory side by side: few vectors of each, where one stream is fastest
-                factor *= 1 + 0.5 * math.log2(count)
+                factor *= 1 + far * math.log2(count)
         if meeting > 6:
             factor *= 1 + 0.04 * (meeting - 6)
         if crowd > self.ways:  # vectors that the next steps would find in the first cache
             factor *= 1 + 0.1 * (crowd - self.ways)
         return factor * (1 + 0.06 / rows + self.column / columns) if self.looped else factor
+
+
+def _beside(dim: str, wide: Sequence[Access], looped: bool, slow: bool) -> float:
+    """What rows side by side along a dim cost; of a reduction where memory is `slow`, less where
+    all of them lie within a page."""
+    far = max((abs(a.stride(dim)) * a.bits // 8 for a in wide), default=0)
+    if far < LINE or (looped and not slow):
+        return 0.0
+    return 0.5 if not looped else 0.15 if far >= PAGE else 0.06
 
 
 def _span(facts: Facts, access: Access) -> int:

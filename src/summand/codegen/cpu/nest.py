@@ -26,6 +26,7 @@ from summand.codegen.cpu.plan import Access, NestPlan, Point, Sink
 from summand.codegen.cpu.sinks import Sinks
 from summand.codegen.cpu.text import Function, Int, Value
 from summand.codegen.cpu.values import Key
+from summand.codegen.cpu.versions import decided, guards_of, hold_everywhere
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.prims import PRIMS
@@ -51,13 +52,43 @@ class NestWriter(Sinks):
     ) -> None:
         super().__init__(fn, plan, dict(outer), dict(bases), streaming, arrays)
         self._bounds = {b.dim: b for b in plan.nest.bounds}
+        self.guards = guards_of(plan)
+        self.failing = False
 
     def write(self) -> None:
         """Write the whole nest."""
         for d in self.plan.extent:
             if d in self._bounds and d not in self.plan.looped:
                 self.live += self._bound_guards(self._bounds[d])
-        self.scope(list(self.plan.sinks))
+        self._in_versions(list(self.plan.sinks))
+
+    def _in_versions(self, sinks: list[Sink]) -> None:
+        """Run sinks inside the loops that are open: where guards can be decided for all of them at
+        once, without them, or with."""
+        guards = () if self.holding or self.failing else self.guards
+        if not guards or not decided(self.plan, guards, self.open):
+            self.scope(sinks)
+            return
+        holds = hold_everywhere(self, guards, self.open)
+        if isinstance(holds, Value):
+            self.fn.when(holds, [], self._version(sinks, True), self._version(sinks, False))
+        else:
+            self._version(sinks, holds)([])
+
+    def _version(self, sinks: list[Sink], holds: bool) -> Callable[[list[Value]], list[Value]]:
+        """Writes sinks where the guards hold everywhere, or where they may not."""
+
+        def run(_: list[Value]) -> list[Value]:
+            mark, pointers, kept = self.enter(), dict(self.pointers), (self.acc, self.state)
+            self.acc, self.state = dict(self.acc), dict(self.state)
+            self.holding, self.failing = frozenset(self.guards) if holds else frozenset(), not holds
+            self.scope(sinks)
+            self.holding, self.failing = frozenset(), False
+            (self.acc, self.state), self.pointers = kept, pointers
+            self.leave(mark)
+            return []
+
+        return run
 
     # ---- which loop, around which sinks
 
@@ -295,7 +326,7 @@ class NestWriter(Sinks):
             self.advance(accesses, dim, index)
         if states:
             self._side_by_side(dim, states)
-        self.scope(group)
+        self._in_versions(group)
         self.advance_carries(dim, states)
         self.open.pop()
         self.position.pop(dim)
@@ -362,7 +393,8 @@ class NestWriter(Sinks):
         """Compare what guards ask, where no loop that is still to be opened changes it: the same
         comparison is not repeated in the loops below."""
         closed = self.plan.looped.difference(self.open)
-        guards = dict.fromkeys(g for a in self._accesses(group) for g in a.guards if not g.dynamic)
+        asked = (g for a in self._accesses(group) for g in self.asked(a))
+        guards = dict.fromkeys(g for g in asked if not g.dynamic)
         steady = [g for g in guards if not g.form.dims & closed]
         for p in self.block() if steady else ():
             for guard in steady:

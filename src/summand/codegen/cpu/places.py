@@ -69,6 +69,7 @@ class Places:
         self.multiple: dict[str, int] = {}  # the loops' positions are multiples of these
         self.lanes: Lanes = plan.lanes
         self.live: list[tuple[str, Guard]] = []  # conditions on a bounded dim, point by point
+        self.holding: frozenset[Guard] = frozenset()  # guards that are known to hold here
         self.pointers: dict[object, Value] = {}
         self._patterns: dict[object, tuple[int, ...]] = {}
         self._terms: dict[Form, list[tuple[str | Quasi, int]]] = {}
@@ -190,6 +191,10 @@ class Places:
                     inside = [o < room for o in lanes.offsets[d]]
                     mask = inside if mask is None else [a and b for a, b in zip(mask, inside)]
         return None if mask is None else tuple(mask)
+
+    def asked(self, access: Access) -> tuple[Guard, ...]:
+        """The guards of an access that may fail here."""
+        return tuple(g for g in access.guards if g not in self.holding)
 
     def mask(
         self,

@@ -310,7 +310,7 @@ class Values(Places):
     def access_mask(self, access: Access, p: Point, place: Place) -> Mask:
         """The lanes in which an access is in range at a point."""
         tail = self.tail(p, access.dims, self.lanes) if place.lanes > 1 else None
-        mask = self.mask(access.guards, p, access.dims, tail)
+        mask = self.mask(self.asked(access), p, access.dims, tail)
         if mask.static is not None and len(mask.static) != place.lanes:
             mask = Mask(mask.static * (place.lanes // len(mask.static)), mask.uniform, mask.lanes)
         return mask
@@ -324,7 +324,7 @@ class Values(Places):
         if whole is not None:
             return self._whole_or_masked(whole, access, instr, p, place)
         mask = self.access_mask(access, p, place)
-        only_tail = not access.guards and not self.live
+        only_tail = not self.asked(access) and not self.live
         if only_tail and place.uniform:
             mask = ALL  # the lanes past the end would read the same element
         key: Key = ("load", place, mask, str(instr.fill))
@@ -341,12 +341,13 @@ class Values(Places):
         innermost loop changes the masks, and the processor has no registers for them."""
         if self.fn.unit.has_masks or not place.contiguous or place.lanes < 4 or self.live:
             return None
-        reads = {d for g in access.guards for d in g.form.dims}
-        reads.update(*(self.plan.deps[r] for g in access.guards for r, _ in g.dynamic))
+        guards = self.asked(access)
+        reads = {d for g in guards for d in g.form.dims}
+        reads.update(*(self.plan.deps[r] for g in guards for r, _ in g.dynamic))
         late = bool(self.open) and self.open[-1] in reads and reads & self.lanes.offsets.keys()
         if not late or self.tail(p, access.dims, self.lanes) is not None:
             return None
-        return self.whole(access.guards, p)
+        return self.whole(guards, p)
 
     def _whole_or_masked(
         self, whole: Value, access: Access, instr: Load, p: Point, place: Place

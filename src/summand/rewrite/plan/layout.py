@@ -155,15 +155,31 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
     for var in sorted(fixed, key=lambda v: (-v.type.count, v.id)):
         for dim in fixed[var]:
             place.setdefault(dim, len(place))
+    first = _leading(fixed, slid)
     return {
         d: (
             -round(2 * tiled.get(d, 0.0) / max(n, 1.0)),
-            0 if d in slid else 1,
+            -1 if d in first else 0 if d in slid else 1,
             -round(8 * folded.get(d, 0.0) / max(n, 1.0)),
             place.get(d, len(place)),
         )
         for d, n in points.items()
     }
+
+
+def _leading(fixed: Mapping[Var, Order], slid: set[str]) -> set[str]:
+    """Dims that are outermost in what the user hands over, around those that windows slide along:
+    batches. Of dims that are all outside of the windows the last one may fill the lanes."""
+    found: set[str] = set()
+    inside: set[str] = set()
+    for order in fixed.values():
+        where = [k for k, d in enumerate(order) if d in slid]
+        if where:
+            outer = order[: where[0]]
+            within = [d for d in order[where[0] :] if d not in slid]
+            found |= set(outer if within else outer[:-1])
+            inside |= {*within, *(() if within else outer[-1:])}
+    return found - inside
 
 
 def _batches(clusters: Sequence[Cluster], nests: Sequence[Nest]) -> dict[Var, frozenset[str]]:

@@ -1,0 +1,130 @@
+"""The order in which a nest walks its register tiles, by what stays in the caches.
+
+    nest g c x y p q, tile c8 y8                         loops g x | y c | p q
+      W[g, p, q, x, y] · I[g, c, x + p, y + q]     ->      W of one x: every line is read once,
+                                                           and again for other c while it is near
+
+The dims inside of a cache's boundary are those among which all that the nest touches fits it: of
+such sets the one with which the least is fetched, each line once for every step of the dims
+outside. So for the second cache, and for the first among the dims that are inside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from summand.options import Target
+from summand.schedule.accesses import Access, Facts
+from summand.schedule.cost import FETCH
+from summand.schedule.grid import L3_BYTES
+from summand.schedule.pack import LINE
+
+MOST_DIMS = 6  # of tiles that are ordered
+HELD = 0.6  # of a cache, that a nest's own data has
+WORTH = 0.15  # of the arithmetic's time that another order must save
+
+
+def lines_of(access: Access, extents: Mapping[str, int]) -> int:
+    """Cache lines that an access touches over a box; windows that overlap count once."""
+    size = max(1, access.bits // 8)
+    walks = sorted(
+        (abs(access.stride(d)) * size, n)
+        for d, n in extents.items()
+        if n > 1 and access.stride(d)
+    )
+    groups: list[list[int]] = []  # distance and number of places, near ones first
+    for stride, n in [(size, 1), *walks]:
+        if groups and stride <= groups[-1][0] * groups[-1][1]:
+            groups[-1][1] += max(1, stride // groups[-1][0]) * (n - 1)
+        else:
+            groups.append([stride, n])
+    near = [g for g in groups if g[0] < LINE]
+    run = max(step * (count - 1) for step, count in near) + size
+    rows = math.prod(count for step, count in groups if step >= LINE)
+    rows *= math.prod(count for step, count in near[:-1] if step * count > LINE)
+    computed = math.prod(extents[d] for d in access.loose if d in extents)
+    return math.ceil(run / LINE) * rows * computed
+
+
+class _Walk:
+    """What a nest fetches, by the dims that are inside of a cache's boundary."""
+
+    def __init__(self, facts: Facts, steps: Mapping[str, int]) -> None:
+        self.facts = facts
+        self.accesses = (*facts.loads, *facts.stores)
+        self.tile = {
+            d: n if d in facts.reduced else min(n, steps.get(d, 1))
+            for d, n in facts.extents.items()
+        }
+        self.trips = {d: -(-facts.extents[d] // self.tile[d]) for d in facts.kept}
+        self._lines: dict[frozenset[str], int] = {}
+
+    def lines(self, inside: frozenset[str]) -> int:
+        """Lines that are touched while the dims inside are walked once."""
+        found = self._lines.get(inside)
+        if found is None:
+            extents = {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
+            seen = {(a.buffer, a.at): lines_of(a, extents) for a in self.accesses}
+            found = self._lines[inside] = sum(seen.values())
+        return found
+
+    def fetched(self, inside: frozenset[str], around: str | None) -> int:
+        """Lines that are fetched in all, where what the dims inside touch stays from one step of
+        the loop around them to the next: of windows that move, only what is new."""
+        whole = inside if around is None else inside | {around}
+        return self.lines(whole) * math.prod(n for d, n in self.trips.items() if d not in whole)
+
+    def of_order(self, order: Sequence[str], room: float) -> int:
+        """Lines that are fetched in an order, outer dims first."""
+        inside = frozenset[str]()
+        for dim in reversed(order):
+            if self.lines(inside | {dim}) * LINE > room:
+                return self.fetched(inside, dim)
+            inside |= {dim}
+        return self.fetched(inside, None)
+
+    def best(self, dims: Sequence[str], room: float) -> list[str]:
+        """The dims with which the least is fetched: the loop around those whose lines fit, and
+        these; the fewest such dims."""
+        best, least = list[str](), math.inf
+        for count in range(len(dims) + 1):
+            for chosen in itertools.combinations(dims, count):
+                inside = frozenset(chosen)
+                if self.lines(inside) * LINE > room:
+                    continue
+                for around in [d for d in dims if d not in inside] or [None]:
+                    lines = self.fetched(inside, around)
+                    if lines < 0.98 * least:
+                        best, least = [d for d in (around, *chosen) if d is not None], lines
+        return best
+
+
+def tile_order(
+    facts: Facts, steps: Mapping[str, int], default: Sequence[str], cycles: float, target: Target
+) -> tuple[str, ...]:
+    """Kept dims, outer first, where another order than the default one saves much; else ()."""
+    walk = _Walk(facts, steps)
+    open_ = [d for d in default if walk.trips[d] > 1]
+    large, small = HELD * target.l2, HELD * target.l1
+    fits = walk.lines(frozenset(open_)) * LINE <= large
+    if not 1 < len(open_) <= MOST_DIMS or fits or walk.lines(frozenset()) * LINE > large:
+        return ()
+    far = walk.best(open_, large)
+    near = walk.best(far[1:], small)
+    order = [d for d in open_ if d not in far] + far[:1]
+    order += [d for d in far[1:] if d not in near] + near
+    if order == open_:
+        return ()
+    whole = walk.lines(frozenset(open_)) * LINE
+    pace = L3_BYTES if whole <= target.l3 // 2 else target.dram_bytes_per_cycle
+
+    def cost(tried: Sequence[str]) -> float:
+        return (
+            walk.of_order(tried, large) * LINE / pace + walk.of_order(tried, small) * FETCH
+        )
+
+    if cost(open_) - cost(order) < WORTH * max(cycles, cost(order)):
+        return ()
+    return tuple(order)
