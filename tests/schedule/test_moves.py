@@ -235,7 +235,7 @@ def test_block_reduction(size):
     facts = analyse(chain(kernel).nest)
     folds = blockable_folds(facts)
     assert folds == (3,)
-    blocked = block_reduction(tiled, facts, folds, "k", 4, ["n"])
+    blocked = block_reduction(tiled, facts, folds, (("k", 4),), ["n"])
     expect_same(kernel, [blocked.kernel_of()])
 
 

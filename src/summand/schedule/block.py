@@ -47,12 +47,22 @@ def _may_wait(facts: Facts, ref: Ref) -> bool:
     return plain and whole and not facts.deps[ref] & facts.reduced
 
 
-def block_count(extent: int, wanted: int) -> int:
-    """The least divisor of `extent` that is at least `wanted`; 1 where none is near."""
-    for count in range(wanted, min(extent, 2 * wanted) + 1):
-        if extent % count == 0:
-            return count
-    return 1
+Blocks = tuple[tuple[str, int], ...]
+
+
+def blocks_of(dims: Sequence[tuple[str, int]], wanted: int) -> Blocks:
+    """Into how many blocks reduced dims are cut, outer first: the least divisors that make at least
+    `wanted` in all, dims outside of the last one step by step; none where no divisor is near."""
+    found: list[tuple[str, int]] = []
+    for dim, extent in dims:
+        if extent < wanted:
+            found += [(dim, extent)] if extent > 1 else []
+            wanted = -(-wanted // extent)
+            continue
+        near = range(wanted, min(extent, 2 * wanted) + 1)
+        count = next((n for n in near if extent % n == 0), 1)
+        return (*found, (dim, count)) if count > 1 else tuple(found)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +76,33 @@ class _Sums:
 
 
 def block_reduction(
-    chain: Chain, facts: Facts, refs: Sequence[Ref], dim: str, count: int, inner: Sequence[str]
+    chain: Chain, facts: Facts, refs: Sequence[Ref], blocks: Blocks, inner: Sequence[str]
 ) -> Chain:
-    """Cut `dim` of some folds into `count` blocks; the dims `inner` are innermost in the sums."""
+    """Cut dims of some folds into so many blocks each; the dims `inner` are innermost in the sums."""
     extents = chain.nest.extents
-    if extents[dim] % count:
-        raise InternalError(f"schedule: cannot cut {dim}={extents[dim]} into {count} blocks")
-    outer = chain.fresh(f"{dim}_o")
-    size = extents[dim] // count
+    levels: list[Loop] = []
+    sizes: dict[str, int] = {}
+    values: dict[str, Form] = {}
+    for dim, count in blocks:
+        if extents[dim] % count:
+            raise InternalError(f"schedule: cannot cut {dim}={extents[dim]} into {count} blocks")
+        sizes[dim] = extents[dim] // count
+        levels.append(Loop(chain.fresh(f"{dim}_o"), count, ()))
+        values[dim] = Form.of(levels[-1].dim) * sizes[dim] + dim
     held: list[_Sums] = []
     for ref in refs:
         held.append(_sums(chain, facts, ref, inner, len(chain.kernel.scratch) + len(held)))
     scratch = (*chain.kernel.scratch, *(s.buffer for s in held))
     kernel = replace(chain.kernel, scratch=scratch)
     main = _summing(chain.nest, held)
-    main = replace(main, dims=tuple((d, size if d == dim else n) for d, n in main.dims))
-    main = substitute(main, {dim: Form.of(outer) * size + dim})
+    main = replace(main, dims=tuple((d, sizes.get(d, n)) for d, n in main.dims))
+    main = substitute(main, values)
     last = Chain(kernel, chain.levels, _finishing(chain.nest, held, facts))
     return replace(
         chain,
         kernel=kernel,
         nest=main,
-        outer=(Loop(outer, count, ()),),
+        outer=tuple(levels),
         start=tuple(_starting(s) for s in held),
         finish=last.kernel_of().body,
     )

@@ -28,7 +28,7 @@ from summand.schedule.ahead import (
     stream_ahead,
     tile_loop,
 )
-from summand.schedule.block import block_count, block_reduction, blockable_folds, blocks_wanted
+from summand.schedule.block import block_reduction, blockable_folds, blocks_of, blocks_wanted
 from summand.schedule.copies import copies_wanted, is_scatter, private_copies
 from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
 from summand.schedule.guards import narrowed
@@ -57,6 +57,7 @@ from summand.schedule.nests import (
     simplified,
     streams,
 )
+from summand.schedule.order import fetched_again
 from summand.schedule.pack import (
     is_far_row,
     pack_ahead,
@@ -78,6 +79,7 @@ ROW_BYTES = 1024  # rows at least this far apart are read one after the other
 ROWS = 8  # that are read together
 LONG_ROW = 1024  # elements of a scatter's row that tasks may share out
 MOST_COPIES = 1.3  # of an operand that tasks pack for themselves
+AGAIN = 0.3  # of the arithmetic's time, for fetching strips once for each tile
 SLAB_BYTES = 4.0  # what a byte costs that each task copies before it reads it
 
 
@@ -241,6 +243,9 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
     tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept)
     if is_column_stream(facts, choice, target):
         tasks = math.prod(facts.extents[d] for d in kept if reach(facts.loads, d) != 1)
+    again = 0.0 if choice.packed else fetched_again(facts, choice.steps, target)
+    if again > AGAIN * choice.cycles:
+        tasks = 1  # all tiles read the same strips, part by part
     if goal < 4 or tasks * 2 > min(goal, FEWEST_TASKS):
         return None
     results = sum(math.prod(facts.extents[d] for d in s.dims) for s in facts.stores)
@@ -478,12 +483,16 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
         units = [n for d in choice.order for n, k in zip(names, kept, strict=True) if k == d]
         return spread(chain, free_units(chain, units, choice.steps), goal)
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
+    apart = [d for d in kept if d not in lanes and not _read_by_all(facts, d)]
+    if math.prod(facts.extents[d] for d in apart) >= FEWEST_TASKS:
+        rows = [n for n, d in zip(names, kept, strict=True) if d in apart]
     columns = [n for n, d in zip(names, kept, strict=True) if d in lanes]
     once = is_map(facts, choice) or choice.flat or is_column_stream(facts, choice, target)
     if goal > 1 and not once:
         tiles = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept if d in lanes)
         sizes = {b.name: b.size for b in chain.kernel.params}
-        operands = _operand_bytes(facts, lanes, sizes, target)
+        first = next((d for d in kept if d not in lanes), None)
+        operands = _operand_bytes(facts, lanes, first, sizes, target)
         goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
         goal = max(goal, least)
         spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
@@ -542,11 +551,11 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     wanted = blocks_wanted(walked, target.l2)
     if order and is_column_stream(facts, choice, target):
         wanted = max(wanted, facts.extents[order[0]] // ROWS)
-    count = block_count(facts.extents[order[0]], wanted) if order else 1
-    if count == 1:
+    blocks = blocks_of([(d, facts.extents[d]) for d in order], wanted) if wanted > 1 else ()
+    if not blocks:
         return chain
     inner = [p.dim for p in choice.lanes]
-    chain = block_reduction(chain, facts, folds, order[0], count, inner)
+    chain = block_reduction(chain, facts, folds, blocks, inner)
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
     return replace(
         chain,
@@ -593,13 +602,16 @@ def _own_ref(chain: Chain, load: Access) -> Ref:
 
 
 def _operand_bytes(
-    facts: Facts, lanes: set[str], most: Mapping[str, int], target: Target
+    facts: Facts, lanes: set[str], first: str | None, most: Mapping[str, int], target: Target
 ) -> Operands:
     """Bytes of a reduction's operands that do not vary along the lanes, and of those that do: no
-    more than their buffers have, where places are computed."""
+    more than their buffers have, where places are computed. Tasks that divide the `first` row dim
+    each read a part of what moves along it."""
     sizes = [0.0, 0.0]
+    shared = first is not None and facts.extents[first] >= FEWEST_TASKS
     for load in facts.loads:
-        if load.dims & facts.reduced:
+        moves = shared and first in load.dims and bool(load.dims & lanes)
+        if load.dims & facts.reduced and not moves:
             places = math.prod(facts.extents[d] for d in load.dims)
             known = min(places, most.get(load.buffer, places)) if load.loose else places
             copied = SLAB_BYTES if is_far_row(facts, load, lanes, target) else 1.0

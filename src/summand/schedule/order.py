@@ -101,6 +101,22 @@ class _Walk:
         return best
 
 
+def fetched_again(facts: Facts, steps: Mapping[str, int], target: Target) -> float:
+    """Cycles to fetch what a reduction's tiles read again because one tile's strips of it overflow
+    the second cache."""
+    walk = _Walk(facts, steps)
+    strip, whole = walk.lines(frozenset()), walk.lines(frozenset(walk.trips))
+    if strip * LINE <= HELD * target.l2:
+        return 0.0
+    again = walk.fetched(frozenset(), None) - whole
+    return max(0, again) * LINE / _pace(whole, target)
+
+
+def _pace(lines: int, target: Target) -> float:
+    """Bytes in a cycle from where so many lines lie."""
+    return L3_BYTES if lines * LINE <= target.l3 // 2 else target.dram_bytes_per_cycle
+
+
 def tile_order(
     facts: Facts, steps: Mapping[str, int], default: Sequence[str], cycles: float, target: Target
 ) -> tuple[str, ...]:
@@ -117,8 +133,7 @@ def tile_order(
     order += [d for d in far[1:] if d not in near] + near
     if order == open_:
         return ()
-    whole = walk.lines(frozenset(open_)) * LINE
-    pace = L3_BYTES if whole <= target.l3 // 2 else target.dram_bytes_per_cycle
+    pace = _pace(walk.lines(frozenset(open_)), target)
 
     def cost(tried: Sequence[str]) -> float:
         return (

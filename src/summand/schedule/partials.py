@@ -58,7 +58,8 @@ def find_cut(facts: Facts, wanted: int) -> Cut | None:
     """A reduced dim to cut into about `wanted` parts, or None where the nest does not allow it."""
     folds = [i for i in facts.nest.code if isinstance(i, Fold)]
     outer = [f for f in folds if not frozenset(f.dims) <= facts.nested]
-    if facts.ordered or facts.nest.bounds or not outer or wanted < 2:
+    bounded = {b.dim for b in facts.nest.bounds}
+    if facts.ordered or not bounded <= facts.reduced or not outer or wanted < 2:
         return None
     dims = outer[0].dims
     if any(f.dims != dims for f in outer) or frozenset(dims) & facts.nested:
@@ -146,7 +147,7 @@ def _part_nest(
     needed = frozenset().union(*(facts.deps[a] for r in folds for a in refs(copy.source[r])))
     dims = tuple((d, n) for d, n in facts.nest.dims if d in needed or d in facts.nested)
     dims = tuple((d, cut[1] if d == cut[0] else n) for d, n in dims)
-    nest = Nest(((part,) if part else ()) + dims, tuple(copy.code), ())
+    nest = Nest(((part,) if part else ()) + dims, tuple(copy.code), (), facts.nest.bounds)
     nest = substitute(nest, {cut[0]: start})
     stores = tuple(Store(name, Address(form), value) for value, form, name in wanted)
     return replace(nest, stores=stores)
