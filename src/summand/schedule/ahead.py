@@ -204,14 +204,14 @@ def rows_ahead(
     nest: Nest,
     buffers: Mapping[str, Buffer],
     target: Target,
-    around: frozenset[str] = frozenset(),
+    around: Mapping[str, int] | None = None,
 ) -> Nest:
     """A scheduled product that reads single elements: prefetch the next rows where they are short
     and pages apart, else those of the next register tile.
 
     No processor follows rows from page to page by itself, nor does it find the next of several rows
-    side by side in time. What the loops `around` the nest read again is near already: it is asked
-    for only where that takes little beside the arithmetic.
+    side by side in time. What the loops `around` the nest (and their steps) read several times is
+    near already: it is asked for only where that takes little beside the arithmetic.
     """
     schedule = nest.schedule
     if schedule is None or schedule.prefetch or not schedule.loops:
@@ -227,7 +227,9 @@ def rows_ahead(
         rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
         cycles = math.prod(p.count for p in schedule.tile) / max(1.0, target.fma_per_cycle)
         held = math.prod(facts.extents[d] for d in load.dims) * load.bits // 8
-        if around - load.at.form.dims and held <= target.l2 // 2 and 2 * rows > cycles:
+        loops_around = (around or {}).items()
+        again = math.prod(n for d, n in loops_around if d not in load.at.form.dims)
+        if again >= MOST_AGAIN and held <= target.l2 // 2 and 2 * rows > cycles:
             continue
         single = not load.dims & lanes and rows <= MOST_ROWS
         distance = _next_row(load, facts, schedule) if single else 0

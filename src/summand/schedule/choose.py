@@ -213,7 +213,7 @@ def _whole(
     bypass = packing and streams(final, choice, buffers, target)  # a round reads what one has made
     schedule = build_schedule(final, choice, bypass)
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
-    around = frozenset(v.dim for v in chain.levels if isinstance(v, Loop))
+    around = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
     kernel = chain.with_nest(rows_ahead(nest, buffers, target, around)).kernel_of()
     kernel = cut_tails(cut_rims(kernel, target))
     return Scheduled((*before, kernel), tuple(temporaries))
@@ -243,7 +243,8 @@ def _in_parts(kernel: Kernel, facts: Facts, choice: Choice, target: Target) -> S
     tasks = math.prod(-(-facts.extents[d] // choice.step(d)) for d in kept)
     if is_column_stream(facts, choice, target):
         tasks = math.prod(facts.extents[d] for d in kept if reach(facts.loads, d) != 1)
-    again = 0.0 if choice.packed else fetched_again(facts, choice.steps, target)
+    plain = not choice.packed and not any(a.loose for a in facts.loads)
+    again = fetched_again(facts, choice.steps, target) if plain else 0.0
     if again > AGAIN * choice.cycles:
         tasks = 1  # all tiles read the same strips, part by part
     if goal < 4 or tasks * 2 > min(goal, FEWEST_TASKS):

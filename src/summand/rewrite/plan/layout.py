@@ -53,6 +53,7 @@ class Walk:
         forms = [f for _, f in access.at if f is not None]
         slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
         elements = product(extents.get(d, 1) for d in {*moves, *access.computed})
+        elements = min(elements, access.var.type.count)  # a copy has each place of a window once
         return Walk(access.var, moves, elements, slid, access.computed)
 
     def shared_out(self, steps: Mapping[str, int]) -> Walk:
@@ -112,7 +113,7 @@ def choose_orders(
     for nest in nests:
         for walk in nest.walks:
             touching.setdefault(walk.var, []).append(nest)
-    rank = _ranking(nests, fixed)
+    rank = _ranking(nests, fixed, bodies.steps)
     orders = dict(fixed)
     for var in values:
         if var not in orders:
@@ -132,10 +133,13 @@ def choose_orders(
     return orders
 
 
-def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Rank]:
-    """One order of all dims, outermost first, from which every value starts: dims of tiles, those
-    that windows slide along or recurrences run over, then those that are mostly folded, last as
-    in the parameters. Values that agree in it are walked together by long vectors."""
+def _ranking(
+    nests: Sequence[Nest], fixed: Mapping[Var, Order], steps: Iterable[str]
+) -> dict[str, Rank]:
+    """One order of all dims, outermost first, from which every value starts: dims of tiles,
+    batches, those that windows slide along or recurrences run over (`steps`), then those that are
+    mostly folded, last as in the parameters. Values that agree in it are walked together by long
+    vectors."""
     points: dict[str, float] = {}
     tiled: dict[str, float] = {}
     folded: dict[str, float] = {}
@@ -155,7 +159,7 @@ def _ranking(nests: Sequence[Nest], fixed: Mapping[Var, Order]) -> dict[str, Ran
     for var in sorted(fixed, key=lambda v: (-v.type.count, v.id)):
         for dim in fixed[var]:
             place.setdefault(dim, len(place))
-    first = _leading(fixed, slid)
+    first = _leading(fixed, slid.difference(steps))
     return {
         d: (
             -round(2 * tiled.get(d, 0.0) / max(n, 1.0)),
