@@ -119,7 +119,8 @@ def _exp_by_shifts(a: Arith, x: Value) -> Value:
     """e^x = 2^⌊n/2⌋ · 2^⌈n/2⌉ · e^r.
 
     Adding 1.5·2^width + 2·bias leaves n + 2·bias in a float's last bits. Half of that and the rest
-    are biased exponents: shifts make them powers, whatever the bits further up.
+    are biased exponents: shifts make them powers, whatever the bits further up. The first power is
+    a factor of both terms of e^r = 1 + r·(1 + r·q), so that only the second one waits for all else.
     """
     t = _table(a)
     width, bias = (52, 1023) if a.bits == 64 else (23, 127)
@@ -131,7 +132,8 @@ def _exp_by_shifts(a: Arith, x: Value) -> Value:
     half = a.integer("lshr", both, a.k(1))
     powers = [a.integer("shl", e, a.k(width)) for e in (half, a.integer("sub", both, half))]
     first, second = (a.from_bits(e) for e in powers)
-    return a.mul(a.mul(_exp_of_rest(a, r), first), second)
+    below = a.fma(a.poly(r, t.q), r, a.c(1.0))
+    return a.mul(a.fma(below, a.mul(r, first), first), second)
 
 
 def _exp_by_table(a: Arith, x: Value) -> Value:
