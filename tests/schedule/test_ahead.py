@@ -37,12 +37,24 @@ def test_a_map_walks_the_rows_of_a_large_array_one_after_the_other():
     assert re.findall(r"prefetch a0=(\d+)", text) == ["8192"]
 
 
-def test_one_stream_is_left_to_the_processor():
+@pytest.mark.parametrize(("target", "ahead"), [(cases.TARGET, []), (cases.NARROW, ["8192"])])
+def test_one_stream_is_left_to_the_processor_if_that_asks_in_time(monkeypatch, target, ahead):
+    monkeypatch.setattr(machine, "target", lambda: target)
     z = sm.array(np.zeros(1 << 22, np.float32), i)
-    assert "prefetch" not in sm.jit(lambda z: z * z + 1.0).inspect("loops", z)
+    text = sm.jit(lambda z: z * z + 1.0).inspect("loops", z)
+    assert re.findall(r"prefetch a0=(\d+)", text) == ahead
 
 
-def test_an_array_that_is_only_read_is_asked_for_a_page_ahead():
+def test_a_long_array_that_is_only_read_is_walked_at_four_places():
+    z = sm.array(np.random.default_rng(0).standard_normal(1 << 24, dtype=np.float32), i)
+    total = sm.jit(lambda z: sm.sum[i](z))
+    text = total.inspect("loops", z)
+    assert "i_h=4 i=131072" in text
+    assert "prefetch" not in text
+    assert float(total(z)) == pytest.approx(float(z.numpy(i).astype("f8").sum()), abs=0.1)
+
+
+def test_a_shorter_one_is_asked_for_a_page_ahead():
     z = sm.array(np.zeros(1 << 22, np.float32), i)
     text = sm.jit(lambda z: sm.sum[i](z)).inspect("loops", z)
     assert re.findall(r"prefetch a0=(\d+)", text) == ["1024"]

@@ -21,7 +21,8 @@ from summand.ir.index import Form
 from summand.loops.nodes import Buffer, Guard, Kernel, Let, Load, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
-from summand.schedule.cost import lane_kind
+from summand.schedule.beside import LONG
+from summand.schedule.cost import lane_kind, pipes_of
 from summand.schedule.moves import nests_of, substitute
 from summand.schedule.pack import LINE, PAGE
 
@@ -178,8 +179,9 @@ def several_reads(kernel: Kernel) -> bool:
 def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> Nest:
     """A scheduled nest that asks early for what it reads once from large arrays, line by line.
 
-    The processor finds the next line of one stream by itself, not of several at once; and where
-    nothing is stored it could fetch more than it does.
+    The processor finds the next line of one stream by itself (not all do so in time), not of
+    several at once; and where nothing is stored it could fetch more than it does. Of streams that a
+    reduction walks side by side it fetches enough.
     """
     schedule = nest.schedule
     if schedule is None or not schedule.loops:
@@ -187,9 +189,12 @@ def stream_ahead(nest: Nest, buffers: Mapping[str, Buffer], target: Target) -> N
     facts = analyse(nest, {b.name: b.dtype.bits for b in buffers.values()})
     walked = [a for a in facts.loads if lane_kind(a.strides, a.loose, schedule.lanes) == "unit"]
     streams = len({(a.buffer, a.at) for a in walked})
-    if streams == 1 and not facts.reduced:
+    single = streams == 1 and not facts.reduced
+    unrolled = facts.reduced.difference(schedule.loops)
+    beside = any(abs(a.stride(d)) * a.bits // 8 >= LONG for a in walked for d in unrolled)
+    if beside or (single and pipes_of(target).finds_stream):
         return nest
-    ahead = FAR_BYTES if streams > 1 else NEAR_BYTES
+    ahead = NEAR_BYTES if streams == 1 and facts.reduced else FAR_BYTES
     wanted: dict[str, int] = {}
     for load in walked:
         buffer = buffers[load.buffer]

@@ -28,6 +28,7 @@ from summand.schedule.ahead import (
     stream_ahead,
     tile_loop,
 )
+from summand.schedule.beside import side_by_side
 from summand.schedule.block import block_reduction, blockable_folds, blocks_of, blocks_wanted
 from summand.schedule.copies import copies_wanted, is_scatter, private_copies
 from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
@@ -184,6 +185,7 @@ def _whole(
         parts = _in_copies(chain, facts, choice, target)
     if parts is not None:
         return parts
+    facts, choice = side_by_side(facts, choice, bits, target)
     chain = chain.with_nest(facts.nest)
     if not facts.extents:
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))

@@ -47,7 +47,8 @@ class Pipes:
     that four points take at once each. working: registers for temporaries, where loads do not join
     what reads them. line: what it costs, of a tile's time, that another tile reads the rest of a
     cache line from beyond the second cache. copies_rows: whether rows that meet in few sets of the
-    second cache are copied; elsewhere asking for them early cost less.
+    second cache are copied; elsewhere asking for them early cost less. finds_stream: whether the
+    lines of one stream need not be asked for.
     """
 
     splat: float
@@ -56,10 +57,11 @@ class Pipes:
     working: int
     line: float
     copies_rows: bool
+    finds_stream: bool
 
 
-WIDE = Pipes(splat=0.5, slack=1.0, alone=1.0, working=2, line=0.02, copies_rows=False)
-NARROW = Pipes(splat=1.3, slack=1.2, alone=1.4, working=1, line=0.25, copies_rows=True)
+WIDE = Pipes(0.5, 1.0, 1.0, working=2, line=0.02, copies_rows=False, finds_stream=True)
+NARROW = Pipes(1.3, 1.2, 1.4, working=1, line=0.25, copies_rows=True, finds_stream=False)
 
 
 def pipes_of(target: Target) -> Pipes:
