@@ -56,3 +56,25 @@ def test_windows_slide_along_outer_dims():
     y = b.reduce(SUM, ["c", "k"], b.map("mul", wide, w))[0]
     orders = orders_of(b.finish([y]), [("n", "x", "c"), ("k", "c", "o")])
     assert orders[y][-1] == "o"
+
+
+def test_batches_stay_outside_of_windows():
+    for image in (("n", "x", "c"), ("n", "c", "x")):
+        b = Builder()
+        x, w = value(b, n=8, x=34, c=32), value(b, k=3, c=32, o=32)
+        wide = b.reindex(x, {"x": Form.of("x") + "k"}, {"x": 32, "k": 3})
+        y = b.reduce(SUM, ["c", "k"], b.map("mul", wide, w))[0]
+        z = b.reduce(SUM, ["o"], b.map("mul", b.map("tanh", y), y))[0]
+        orders = orders_of(b.finish([y, z]), [image, ("k", "c", "o")])
+        assert orders[y] == ("n", "x", "o")
+
+
+def test_what_many_results_read_of_a_window_is_copied_once():
+    """Every place has weights of its own: with the examples as lanes they are read once each, and
+    the image is brought into that order once for all windows."""
+    b = Builder()
+    x, w = value(b, n=32, x=34, c=32), value(b, x=32, o=32, c=32, k=3)
+    wide = b.reindex(x, {"x": Form.of("x") + "k"}, {"x": 32, "k": 3})
+    y = b.reduce(SUM, ["c", "k"], b.map("mul", wide, w))[0]
+    orders = orders_of(b.finish([y]), [("n", "c", "x"), ("x", "o", "c", "k")])
+    assert orders[y][-1] == "n"

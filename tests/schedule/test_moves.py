@@ -10,7 +10,8 @@ from summand.ir.index import parse
 from summand.loops.nodes import Let, Loop
 from summand.schedule.accesses import analyse
 from summand.schedule.ahead import coarsen
-from summand.schedule.block import block_reduction, blockable_folds
+from summand.schedule.beside import side_by_side
+from summand.schedule.block import block_reduction, blockable_folds, blocks_of
 from summand.schedule.grid import Unit, spread, task_goal
 from summand.schedule.guards import drop_true_guards, guards_to_bounds
 from summand.schedule.moves import (
@@ -24,6 +25,7 @@ from summand.schedule.moves import (
 )
 from summand.schedule.pack import pack_ahead, pack_in_task
 from summand.schedule.partials import find_cut, split_reduction
+from summand.schedule.registers import Limits, choose_registers
 from tests.schedule import cases
 from tests.schedule.random_nests import scattered
 from tests.schedule.running import expect_same
@@ -237,6 +239,64 @@ def test_block_reduction(size):
     assert folds == (3,)
     blocked = block_reduction(tiled, facts, folds, (("k", 4),), ["n"])
     expect_same(kernel, [blocked.kernel_of()])
+
+
+def test_block_reduction_along_two_dims_within_bounds():
+    dims = {"x": 6, "c": 3, "a": 3, "n": 2, "y": 8}
+    at = ("24*n + 3*y + 3*a + c - 3", 48, ("y + a - 1", 8))
+    kernel = cases.contraction("rows", dims, ("9*x + 3*a + c", 54), at, ("8*x + y", 48), "ny")
+    bounded = guards_to_bounds(chain(kernel).nest)
+    assert [b.dim for b in bounded.bounds] == ["y"]
+    facts = analyse(bounded)
+    folds = blockable_folds(facts)
+    assert len(folds) == 1
+    blocks = blocks_of([("n", 2), ("y", 8)], 6)
+    assert blocks == (("n", 2), ("y", 4))
+    blocked = block_reduction(chain(kernel).with_nest(bounded), facts, folds, blocks, ["c"])
+    expect_same(kernel, [blocked.kernel_of()])
+    cut = find_cut(facts, 8)
+    assert cut is not None and (cut.dim, cut.parts) == ("y", 8)
+    whole = chain(kernel).with_nest(bounded).kernel_of()
+    split = split_reduction(whole, facts, cut)
+    expect_same(kernel, split.kernels, split.temporaries)
+
+
+def test_blocks_are_divisors():
+    assert blocks_of([("n", 8), ("x", 112)], 64) == (("n", 8), ("x", 8))
+    assert blocks_of([("x", 112)], 5) == (("x", 7),)
+    assert blocks_of([("x", 113)], 5) == ()
+    assert blocks_of([("n", 1), ("x", 113)], 200) == ()
+
+
+def test_a_slab_follows_tiles_that_move_within_a_task():
+    kernel = cases.contraction(
+        "columns",
+        {"m": 50, "n": 8, "k": 5},
+        ("8*m + n", 400),
+        ("50*k + m", 250),
+        ("8*k + n", 40),
+        "k",
+    )
+    tiled = parallelise(tile(chain(kernel), "m", 6), "m_o", 4)
+    packed = pack_in_task(tiled, 0, ["k", "m"], "slab", 1).chain
+    (slab,) = packed.kernel.scratch
+    assert slab.size == 5 * 24  # of four tiles of six, moved back at the edge
+    expect_same(kernel, [packed.kernel_of()])
+
+
+def test_side_by_side():
+    kernel = cases.reduction({"i": 1, "r": 1 << 20}, f"{1 << 20}*i + r", "i", "r")
+    bits = {b.name: 32 for b in kernel.params}
+    facts = analyse(chain(kernel).nest, bits)
+    choice = choose_registers(facts, Limits(), cases.NARROW)
+    split, chosen = side_by_side(facts, choice, bits, cases.NARROW)
+    assert split.extents == {"i": 1, "r_h": 4, "r": 1 << 18}
+    assert chosen.unrolled == {"r_h"}
+    assert split.nest.code[0].at.form == parse(f"{1 << 20}*i + {1 << 18}*r_h + r")
+    short = cases.reduction({"i": 64, "r": 4096}, "4096*i + r", "i", "r")
+    facts = analyse(chain(short).nest, bits)
+    choice = choose_registers(facts, Limits(), cases.NARROW)
+    assert side_by_side(facts, choice, bits, cases.NARROW) == (facts, choice)
 
 
 def test_coarsen():

@@ -78,7 +78,7 @@ class _Sums:
 def block_reduction(
     chain: Chain, facts: Facts, refs: Sequence[Ref], blocks: Blocks, inner: Sequence[str]
 ) -> Chain:
-    """Cut dims of some folds into so many blocks each; the dims `inner` are innermost in the sums."""
+    """Cut dims of some folds into so many blocks each; the dims `inner` are innermost in sums."""
     extents = chain.nest.extents
     levels: list[Loop] = []
     sizes: dict[str, int] = {}

@@ -30,9 +30,7 @@ def lines_of(access: Access, extents: Mapping[str, int]) -> int:
     """Cache lines that an access touches over a box; windows that overlap count once."""
     size = max(1, access.bits // 8)
     walks = sorted(
-        (abs(access.stride(d)) * size, n)
-        for d, n in extents.items()
-        if n > 1 and access.stride(d)
+        (abs(access.stride(d)) * size, n) for d, n in extents.items() if n > 1 and access.stride(d)
     )
     groups: list[list[int]] = []  # distance and number of places, near ones first
     for stride, n in [(size, 1), *walks]:
@@ -94,7 +92,8 @@ class _Walk:
                 inside = frozenset(chosen)
                 if self.lines(inside) * LINE > room:
                     continue
-                for around in [d for d in dims if d not in inside] or [None]:
+                outside: list[str | None] = [d for d in dims if d not in inside]
+                for around in outside or [None]:
                     lines = self.fetched(inside, around)
                     if lines < 0.98 * least:
                         best, least = [d for d in (around, *chosen) if d is not None], lines
@@ -136,9 +135,7 @@ def tile_order(
     pace = _pace(walk.lines(frozenset(open_)), target)
 
     def cost(tried: Sequence[str]) -> float:
-        return (
-            walk.of_order(tried, large) * LINE / pace + walk.of_order(tried, small) * FETCH
-        )
+        return walk.of_order(tried, large) * LINE / pace + walk.of_order(tried, small) * FETCH
 
     if cost(open_) - cost(order) < WORTH * max(cycles, cost(order)):
         return ()

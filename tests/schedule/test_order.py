@@ -1,0 +1,78 @@
+"""The order of a nest's tiles, by what the caches hold; and what tiles fetch again."""
+
+from summand.schedule.accesses import analyse
+from summand.schedule.choose import schedule_kernel
+from summand.schedule.order import fetched_again, lines_of, tile_order
+from tests.schedule import cases
+
+
+def nest_of(dims, out, a, b, reduced):
+    kernel = cases.contraction("k", dims, out, a, b, reduced)
+    return kernel, analyse(kernel.body[0], {p.name: 32 for p in kernel.params})
+
+
+INVOLUTION = {"g": 16, "c": 16, "x": 56, "y": 56, "p": 7, "q": 7}
+
+
+def involution():
+    image = ("50176*g + 3136*c + 62*x + 62*p + y + q", 1 << 20)
+    weights = ("153664*g + 21952*p + 3136*q + 56*x + y", 1 << 22)
+    out = ("50176*g + 3136*c + 56*x + y", 1 << 20)
+    return nest_of(INVOLUTION, out, image, weights, "pq")
+
+
+def test_lines_count_windows_once():
+    _, facts = involution()
+    image, weights = facts.loads
+    assert lines_of(weights, {"y": 8}) == 1
+    assert lines_of(weights, {"y": 56}) == 4
+    assert lines_of(weights, {"x": 56, "y": 56}) == 196
+    assert lines_of(weights, {"p": 7, "q": 7, "y": 8}) == 49
+    assert lines_of(image, {"p": 7, "q": 7, "y": 8}) == 7
+    assert lines_of(image, {"x": 56, "p": 7, "q": 7, "y": 56}) == 241
+
+
+def test_lines_of_computed_places_are_apart():
+    kernel = cases.chosen_matrices(blocks=5, experts=4, rows=3, m=6, k=7)
+    facts = analyse(kernel.body[0], {p.name: p.dtype.bits for p in kernel.params})
+    loose = next(a for a in facts.loads if a.loose)
+    assert lines_of(loose, {"c": 5}) == 5
+
+
+def test_weights_of_every_place_are_read_once():
+    _, facts = involution()
+    default = ["y", "g", "c", "x"]
+    order = tile_order(facts, {"y": 8, "c": 8}, default, 9e6, cases.NARROW)
+    assert order == ("g", "x", "y", "c")
+    assert tile_order(facts, {"y": 8, "c": 8}, order, 9e6, cases.NARROW) == ()
+    assert tile_order(facts, {"y": 8, "c": 8}, default, 9e9, cases.NARROW) == ()
+
+
+def test_tasks_follow_the_order():
+    kernel, _ = involution()
+    done = schedule_kernel(kernel, cases.NARROW).kernels[-1]
+    assert [d[0] for d, _ in done.grid] == ["g", "x"]
+
+
+def test_a_product_keeps_its_order():
+    _, facts = nest_of(
+        {"m": 256, "n": 256, "k": 256},
+        ("256*m + n", 1 << 16),
+        ("256*m + k", 1 << 16),
+        ("256*k + n", 1 << 16),
+        "k",
+    )
+    assert tile_order(facts, {"m": 4, "n": 24}, ["n", "m"], 1e6, cases.NARROW) == ()
+    assert fetched_again(facts, {"m": 4, "n": 24}, cases.NARROW) == 0.0
+
+
+def test_strips_that_overflow_the_cache_are_read_in_parts():
+    dims = {"a": 3, "b": 3, "c": 64, "n": 8, "x": 112, "y": 112}
+    image = ("831744*n + 7296*x + 7296*a + 64*y + 64*b + c", 831744 * 8)
+    grads = ("802816*n + 7168*x + 64*y + c", 802816 * 8)
+    kernel, facts = nest_of(dims, ("192*a + 64*b + c", 576), image, grads, "nxy")
+    assert fetched_again(facts, {"b": 3, "c": 16}, cases.NARROW) > 1e6
+    scheduled = schedule_kernel(kernel, cases.NARROW)
+    first = scheduled.kernels[0]
+    assert first.name == "k_parts" and first.grid == (("x_p_o", 28),)
+    assert first.params[-1].size == 28 * 576
