@@ -445,9 +445,15 @@ def _dumped() -> frozenset[str]:
 @functools.cache
 def compiler_version() -> str:
     """The compiler's own part of every key: its version, its sources as they are, and LLVM's."""
-    root = Path(__file__).parent
-    sources = []
-    for path in sorted(root.rglob("*.py")):
-        info = path.stat()
-        sources.append(f"{path.relative_to(root)} {info.st_size} {info.st_mtime_ns}")
-    return cache.digest("summand", jit.version(), *sources)
+    root = str(Path(__file__).parent)
+    found = (s for folder, _, names in os.walk(root) for s in _sources(folder, root, names))
+    return cache.digest("summand", jit.version(), *sorted(found))
+
+
+def _sources(folder: str, root: str, names: Sequence[str]) -> Iterator[str]:
+    """The sources in a folder: their size and when they were last changed."""
+    for name in names:
+        if name.endswith(".py"):
+            path = f"{folder}/{name}"
+            info = os.stat(path)
+            yield f"{path.removeprefix(root)} {info.st_size} {info.st_mtime_ns}"

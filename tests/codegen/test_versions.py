@@ -1,4 +1,4 @@
-"""Guards that one comparison decides for a whole register block: code without them and with them."""
+"""Guards that one comparison decides for a register block: code without them and with them."""
 
 import re
 from dataclasses import replace

@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from summand.ir.prims import PRIMS
 from summand.loops.code import address_refs, refs
 from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Load, Piece, Position
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
@@ -247,6 +253,20 @@ class Group:
     lines: float = 0.0  # lines of code once for each tile
 
 
+FIELDS = (  # of a group that count for each of its points; `shared` only for some tiles
+    "slots",
+    "loads",
+    "sums",
+    "vectors",
+    "streams",
+    "selected",
+    "hoisted",
+    "epilogue",
+    "step_lines",
+    "lines",
+)
+
+
 @dataclass(slots=True)
 class Window:
     """A load whose places overlap along two dims: x[a·p + b·q] has a(P-1) + b(Q-1) + 1 of them.
@@ -264,18 +284,17 @@ class Window:
     steps: int
     cost: Group
 
-    def places(self, counts: Sequence[int], flat: bool) -> float:
-        """Loads in each step."""
-        n = 1.0
-        for d in self.dims:
-            n *= counts[d]
-        one = counts[self.first]
+    def places(self, counts: Counts, flat: NDArray[np.bool_]) -> Floats:
+        """Loads in each step, for each row of counts."""
+        n: Floats = counts[:, self.dims].prod(axis=1).astype(float)
+        one = counts[:, self.first]
         if self.second is not None:
-            two = counts[self.second]
-            return n * min(one * two, self.stride * (one - 1) + self.along * (two - 1) + 1)
-        if not flat:
-            return n * one
-        return n * min(one, (self.stride * (one - 1) + self.reach + 1) / self.steps)
+            two = counts[:, self.second]
+            n *= np.minimum(one * two, self.stride * (one - 1) + self.along * (two - 1) + 1)
+            return n
+        whole = np.minimum(one, (self.stride * (one - 1) + self.reach + 1) / self.steps)
+        n *= np.where(flat, whole, one)
+        return n
 
 
 @dataclass(slots=True)
@@ -297,7 +316,7 @@ class Model:
 
 
 class Score(NamedTuple):
-    """Cycles of one register tile, and what they are made of. Made for every candidate."""
+    """Cycles of one register tile, and what they are made of."""
 
     cycles: float
     accumulators: int
@@ -308,67 +327,95 @@ class Score(NamedTuple):
     flat: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The same of many register tiles: an element of each array for each."""
+
+    cycles: Floats
+    accumulators: Floats
+    registers: Floats
+    copies: Floats
+    lines: Floats
+    step_lines: Floats
+    flat: NDArray[np.bool_]
+
+    def __getitem__(self, number: int) -> Score:
+        return Score(
+            float(self.cycles[number]),
+            int(self.accumulators[number]),
+            float(self.registers[number]),
+            int(self.copies[number]),
+            float(self.lines[number]),
+            float(self.step_lines[number]),
+            bool(self.flat[number]),
+        )
+
+
 def score(model: Model, counts: Sequence[int], target: Target) -> Score:
     """Cycles of one register tile with `counts[q]` vectors along `model.dims[q]`."""
-    slots = loads = sums = vectors = selected = hoisted = epilogue = step_lines = lines = 0.0
-    streams = live = 0.0
-    points = math.prod(counts)
+    return scores(model, np.array([counts], np.int64), target)[0]
+
+
+def scores(model: Model, counts: Counts, target: Target) -> Scores:
+    """Cycles of register tiles: `counts[t, q]` vectors along `model.dims[q]` in tile t."""
+    points = counts.prod(axis=1)
+    sums_of = np.zeros((len(FIELDS), len(counts)))
+    live = np.zeros(len(counts))
     for dims, group in model.groups:
-        n = 1
-        for d in dims:
-            n *= counts[d]
-        slots += n * group.slots
-        loads += n * group.loads
-        sums += n * group.sums
-        vectors += n * group.vectors
-        streams += n * group.streams
-        live += n * group.shared if n < points else 0.0  # else each is used up before the next
-        selected += n * group.selected
-        hoisted += n * group.hoisted
-        epilogue += n * group.epilogue
-        step_lines += n * group.step_lines
-        lines += n * group.lines
+        n = counts[:, dims].prod(axis=1)
+        sums_of += np.array([[getattr(group, f)] for f in FIELDS]) * n
+        if group.shared:  # else each is used up before the next
+            live += np.where(n < points, n * group.shared, 0.0)
+    slots, loads, sums, vectors, streams, selected, hoisted, epilogue, step_lines, lines = sums_of
     per_cycle = target.fma_per_cycle
-    slots *= model.alone if points == 1 else 1.0
-    flat = model.flat
+    slots *= np.where(points == 1, model.alone, 1.0)
+    flat = np.full(len(counts), model.flat)
     if model.windows:
-        flat = (
-            flat and model.steps * (step_lines + _in_windows(model, counts, True)[2]) <= FLAT_LINES
-        )
+        whole = _in_windows(model, counts, np.full(len(counts), True))[2]
+        flat &= model.steps * (step_lines + whole) <= FLAT_LINES
         read = _in_windows(model, counts, flat)
         loads, vectors, step_lines = loads + read[0], vectors + read[1], step_lines + read[2]
         live += read[1]
-    copies = 1
+    copies = np.ones(len(counts))
     chain = model.latency
-    if chain and not model.single and 0 < sums < chain * per_cycle:
-        room = int((target.registers - 2 - live) // max(1.0, sums))
-        copies = max(1, min(4, math.ceil(chain * per_cycle / sums), room, model.steps))
+    if chain and not model.single:
+        some = np.maximum(1.0, sums)
+        room = (target.registers - 2 - live) // some
+        wanted = np.minimum(np.ceil(chain * per_cycle / some), np.minimum(room, model.steps))
+        fits = (sums > 0) & (sums < chain * per_cycle)
+        copies = np.where(fits, np.clip(wanted, 1, 4), 1.0)
     registers = sums * copies + live + selected + model.working
     slack = pipes_of(target).slack
     waiting = slack * chain / copies if model.steps > 1 else 0.0
-    spill = max(0.0, registers - target.registers) * 2.0
-    loads += min(hoisted, max(0.0, registers + hoisted - target.registers))  # from the stack
+    spill = np.maximum(0.0, registers - target.registers) * 2.0
+    loads = loads + np.minimum(
+        hoisted, np.maximum(0.0, registers + hoisted - target.registers)
+    )  # from the stack
     walked = model.steps * vectors * target.vector_bytes
-    fetched = (vectors if walked > target.l1 else streams) * FETCH
-    if 0 < streams < TOGETHER:
-        fetched += ALONE * (TOGETHER - streams) / (TOGETHER - 1)
-    step = max(slots / per_cycle, loads / max(1.0, per_cycle), waiting, fetched)
+    fetched = np.where(walked > target.l1, vectors, streams) * FETCH
+    few = (streams > 0) & (streams < TOGETHER)
+    fetched = fetched + np.where(few, ALONE * (TOGETHER - streams) / (TOGETHER - 1), 0.0)
+    step = np.maximum(slots / per_cycle, loads / max(1.0, per_cycle))
+    step = np.maximum(np.maximum(step, waiting), fetched)
     start = ENTRY if model.latency else ROUND
     cycles = model.steps * (step + spill) + epilogue / per_cycle + start
     if model.steps > 1:
-        cycles += chain + (copies - 1) * sums
-    lines += step_lines * (model.steps if model.steps <= 8 or flat else 1)
-    return Score(cycles, int(sums), registers, copies, lines, step_lines, flat)
+        cycles = cycles + chain + (copies - 1) * sums
+    repeated = np.where(flat, model.steps, model.steps if model.steps <= 8 else 1)
+    lines = lines + step_lines * repeated
+    return Scores(cycles, sums, registers, copies, lines, step_lines, flat)
 
 
-def _in_windows(model: Model, counts: Sequence[int], flat: bool) -> tuple[float, float, float]:
+def _in_windows(
+    model: Model, counts: Counts, flat: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats]:
     """Load slots, registers and lines of code of what is read through overlapping windows."""
-    loads = vectors = lines = 0.0
+    loads, vectors, lines = np.zeros((3, len(counts)))
     for window in model.windows:
         n = window.places(counts, flat)
-        loads += n * window.cost.loads
-        vectors += min(n, 3.0) * window.cost.vectors  # each is used up before the next
-        lines += n * window.cost.step_lines
+        loads = loads + n * window.cost.loads
+        vectors = vectors + np.minimum(n, 3.0) * window.cost.vectors  # used up before the next
+        lines = lines + n * window.cost.step_lines
     return loads, vectors, lines
 
 

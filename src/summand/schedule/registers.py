@@ -14,17 +14,23 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
 
 from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import (
+    Counts,
+    Floats,
     Model,
     build_model,
     lane_kind,
     pipes_of,
     score,
+    scores,
     widest_bits,
 )
 from summand.schedule.pack import LINE, PAGE, WAYS, computed_places, packed_elements
@@ -78,10 +84,10 @@ class Limits:
     runs: int = 1  # how often the nest runs
     floor: float = 0.0  # cycles that moving the bytes takes anyway
 
-    def cost(self, cycles: float, lines: float) -> float:
+    def cost(self, cycles: Floats, lines: Floats) -> Floats:
         """Cycles of all runs, and the price of the code."""
         if self.floor:
-            cycles = max(cycles, self.floor) + 0.1 * min(cycles, self.floor)
+            cycles = np.maximum(cycles, self.floor) + 0.1 * np.minimum(cycles, self.floor)
         return cycles * self.runs + lines * LINE_CYCLES * (1 + lines / LONG_CODE)
 
 
@@ -304,7 +310,16 @@ def packing_cycles(
     return total
 
 
-def _options(extent: int, most: int) -> list[int]:
+@lru_cache(maxsize=1024)
+def _products(choices: tuple[tuple[int, ...], ...], most: int) -> tuple[Counts, Counts]:
+    """Every choice of counts of at most so many points, a row for each, and their points."""
+    found = np.array(list(itertools.product(*choices)), np.int64)
+    points = found.prod(axis=1)
+    return found[points <= most], points[points <= most]
+
+
+@lru_cache(maxsize=1024)
+def _options(extent: int, most: int) -> tuple[int, ...]:
     """Tile sizes along a dim: divisors, and a few others that waste little."""
     out = []
     for t in range(1, min(extent, most) + 1):
@@ -312,7 +327,7 @@ def _options(extent: int, most: int) -> list[int]:
             t in (2, 3, 4, 6, 8, 12, 14) and -(-extent // t) * t <= extent * 1.13
         ):
             out.append(t)
-    return out
+    return tuple(out)
 
 
 def tiled_dims(
@@ -338,26 +353,26 @@ def _exhausted(facts: Facts, lanes: Sequence[Piece], dim: str) -> bool:
     return covered >= facts.extents[dim]
 
 
-def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Iterator[list[int]]:
-    """Counts along the model's dims."""
+def tiles(facts: Facts, model: Model, lanes: Sequence[Piece], most: int) -> Counts:
+    """Counts along the model's dims, a row for each tile."""
     lane_count = {d: math.prod(p.count for p in lanes if p.dim == d) for d in model.dims}
-    choices = []
+    choices: list[tuple[int, ...]] = []
     for dim in model.dims:
         n = lane_count[dim]
         if n > 1:
             vectors = -(-facts.extents[dim] // n)
             counts = (1, 2, 3, 4, 6) if model.latency else (1, 2, 4)
-            choices.append([c for c in counts if c <= vectors])
-            if vectors == 5 and model.latency:
-                choices[-1].append(vectors)
+            last = (vectors,) if vectors == 5 and model.latency else ()
+            choices.append((*(c for c in counts if c <= vectors), *last))
         else:
             choices.append(_options(facts.extents[dim], 16))
-    found = [c for c in itertools.product(*choices) if math.prod(c) <= most]
-    least = min(FEW_POINTS, max((math.prod(c) for c in found), default=1)) / 2
+    found, points = _products(tuple(choices), most)
+    least = min(FEW_POINTS, points.max(initial=1)) / 2
     least /= max(1.0, sum(g.sums for _, g in model.groups))
-    for combo in found:
-        if not model.latency or math.prod(combo) >= least or max(combo, default=1) == 1:
-            yield list(combo)
+    if not model.latency:
+        return found
+    kept: Counts = found[(points >= least) | (found.max(axis=1, initial=1) == 1)]
+    return kept
 
 
 def choose_registers(facts: Facts, limits: Limits, target: Target) -> Choice:
@@ -448,16 +463,15 @@ def _best_tile(
     rest = math.prod(
         -(-facts.extents[d] // lane_dims.get(d, 1)) for d in facts.tiled if d not in dims
     )
-    best, least, cycles = [1] * len(dims), math.inf, math.inf
-    won = score(model, best, target)
-    for counts in tiles(facts, model, lanes, MOST_POINTS if looped else 8):
-        s = score(model, counts, target)
-        if s.registers > MOST_SPILLED * target.registers and max(counts, default=1) > 1:
-            continue
-        all_tiles = s.cycles * weigh.factor(counts) * rest
-        cost = limits.cost(all_tiles, s.lines)
-        if cost < least * (1 - 1e-9):
-            best, least, won, cycles = counts, cost, s, all_tiles
+    every = tiles(facts, model, lanes, MOST_POINTS if looped else 8)
+    scored = scores(model, every, target)
+    too_many = scored.registers > MOST_SPILLED * target.registers
+    too_many &= every.max(axis=1, initial=1) > 1
+    all_tiles = scored.cycles * weigh.factor(every) * rest
+    costs = np.where(too_many, np.inf, limits.cost(all_tiles, scored.lines))
+    first = int(np.argmax(costs <= costs.min(initial=np.inf) * (1 + 1e-9)))
+    best = [int(c) for c in every[first]]
+    won, cycles, least = scored[first], float(all_tiles[first]), float(costs[first])
     packing = packing_cycles(facts, lanes, packed, target)
     vectors = {d: -(-facts.extents[d] // lane_dims.get(d, 1)) for d in sorted(forced)}
     whole = tuple(Piece(d, n) for d, n in vectors.items() if n > 1)
@@ -522,7 +536,7 @@ def _with_end(
         (Piece(end, vectors),),
         unrolled,
         number * one.cycles,
-        limits.cost(number * one.cycles, one.lines),
+        float(limits.cost(np.array(number * one.cycles), np.array(one.lines))),
         1,
         vectors,
         (),
@@ -594,32 +608,30 @@ class _Traffic:
             for d in dims
         ]
 
-    def factor(self, counts: Sequence[int]) -> float:
-        """Tiles times preferences."""
-        rows = columns = 1
-        factor = meeting = crowd = 1.0
-        for dim, count in zip(self.dims, counts, strict=True):
+    def factor(self, counts: Counts) -> Floats:
+        """Tiles times preferences, for each row of counts."""
+        factor, meeting, crowd, rows, columns = np.ones((5, len(counts)))
+        for dim, count in zip(self.dims, counts.T, strict=True):
             extent, lanes, is_lane, streams, alias, beside, near, far = dim
             step = count * lanes
             factor *= -(-extent // step)
-            if extent % step:
-                factor *= 1.01 if is_lane else self.uneven
+            factor *= np.where(extent % step, 1.01 if is_lane else self.uneven, 1.0)
             if is_lane:
                 columns *= count
                 continue
             rows *= count
-            if near and count < extent:  # what is left of each cache line is fetched again
-                factor *= 1 + near * math.log2(extent / count)
-            meeting *= max(1.0, count * alias)
-            crowd *= max(1.0, count * beside)
-            if streams and count > 1:
-                factor *= 1 + 0.03 * math.log2(count)
+            doubled = np.log2(count)
+            if near:  # what is left of each cache line is fetched again
+                factor *= 1 + near * np.maximum(0.0, math.log2(extent) - doubled)
+            meeting *= np.maximum(1.0, count * alias)
+            crowd *= np.maximum(1.0, count * beside)
+            if streams:
+                factor *= 1 + 0.03 * doubled
             if far:  # rows of memory side by side: few vectors of each, where one stream is fastest
-                factor *= 1 + far * math.log2(count)
-        if meeting > 6:
-            factor *= 1 + 0.04 * (meeting - 6)
-        if crowd > self.ways:  # vectors that the next steps would find in the first cache
-            factor *= 1 + 0.1 * (crowd - self.ways)
+                factor *= 1 + far * doubled
+        factor *= 1 + 0.04 * np.maximum(0.0, meeting - 6)
+        # vectors that the next steps would find in the first cache
+        factor *= 1 + 0.1 * np.maximum(0.0, crowd - self.ways)
         return factor * (1 + 0.06 / rows + self.column / columns) if self.looped else factor
 
 
