@@ -301,7 +301,7 @@ def _next_tile(load: Access, facts: Facts, schedule: Schedule, target: Target) -
     for d in reversed(moving):
         tiles = -(-ahead // reads)
         rounds = -(-facts.extents[d] // held.get(d, 1))
-        distance = min(tiles, rounds) * held.get(d, 1) * load.stride(d)
+        distance = tiles * held.get(d, 1) * load.stride(d) if tiles < rounds else 0
         if 2 * tiles <= rounds:
             break
         reads *= rounds
