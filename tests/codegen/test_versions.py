@@ -3,12 +3,13 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from summand.codegen.cpu.module import emit_kernel
-from summand.dtypes import f32
+from summand.dtypes import f32, i32
 from summand.ir.index import parse
-from summand.loops.nodes import Apply, Kernel, Let, Load, Loop, Nest, Store
+from summand.loops.nodes import Address, Apply, Guard, Kernel, Let, Load, Loop, Nest, Store
 from summand.runtime.machine import target
 from tests.codegen.kernels import at, buffer, check, check_nest, random_buffers, schedule, total
 
@@ -72,3 +73,28 @@ def test_guards_that_never_hold_everywhere_are_asked_as_before():
     nest = replace(nest, code=(wide, *nest.code[1:]))
     params = (buffer("u", 5 * IMAGE + 2 * SIZE), *PARAMS[1:])
     check_nest(nest, params, SCHEDULES[:3], 1e-4)
+
+
+def shifted():
+    """out[x, y] = Σ_a u[x, y + s[a]] · w[a]: how far is in a table; -1 where that is outside."""
+    guard = Guard(parse("y"), SIZE, ((0, 1),))
+    code = (
+        Load("s", at("a"), i32),
+        Load("u", Address(parse(f"{SIZE}*x + y"), ((0, 1),), (guard,)), f32, -1.0),
+        Load("w", at("a"), f32),
+        Apply("mul", (1, 2), f32),
+        total("a", 3),
+    )
+    dims = (("x", SIZE), ("y", SIZE), ("a", 7))
+    return Nest(dims, code, (Store("out", at(f"{SIZE}*x + y"), 4),))
+
+
+@pytest.mark.parametrize("tile", ["y4", "x3", "x2 y2", "y5"])
+def test_shifts_from_a_table_are_decided_step_by_step(tile):
+    params = (buffer("s", 7, i32), buffer("u", IMAGE), buffer("w", 7), buffer("out", IMAGE))
+    shifts = np.array([0, -3, 5, SIZE, -SIZE, 39, -8], np.int32)
+    nest = replace(shifted(), schedule=schedule("y8", tile, "", "x y a"))
+    kernel = Kernel("k", params, (), (), (nest,))
+    text = emit_kernel(kernel, target())
+    assert re.search("br i1", text)
+    check_nest(shifted(), params, (nest.schedule,), 1e-4, {"s": shifts})

@@ -26,7 +26,13 @@ from summand.codegen.cpu.plan import Access, NestPlan, Point, Sink
 from summand.codegen.cpu.sinks import Sinks
 from summand.codegen.cpu.text import Function, Int, Value
 from summand.codegen.cpu.values import Key
-from summand.codegen.cpu.versions import decided, guards_of, hold_everywhere
+from summand.codegen.cpu.versions import (
+    decided,
+    guards_of,
+    guards_of_a_step,
+    hold_everywhere,
+    is_large,
+)
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.ir.prims import PRIMS
@@ -53,6 +59,7 @@ class NestWriter(Sinks):
         super().__init__(fn, plan, dict(outer), dict(bases), streaming, arrays)
         self._bounds = {b.dim: b for b in plan.nest.bounds}
         self.guards = guards_of(plan)
+        self._large = is_large(plan)
         self.failing = False
 
     def write(self) -> None:
@@ -104,7 +111,44 @@ class NestWriter(Sinks):
         left = [s for s in sinks if self._unbound(s)]
         if left:
             raise InternalError(f"codegen: sinks {left} wait for each other in {self.plan.nest}")
-        self.run(sinks)
+        self._run_in_versions(sinks)
+
+    def _run_in_versions(self, sinks: list[Sink]) -> None:
+        """Run sinks whose loops are all open: a step of a reduction without the guards that hold in
+        all of the register block, or with them."""
+        guards: tuple[Guard, ...] = ()
+        if self._large and not self.state:
+            guards = guards_of_a_step(self, self._accesses(sinks), self.open)
+        holds = hold_everywhere(self, guards, self.open) if guards else False
+        if not isinstance(holds, Value):
+            self.run(sinks)
+            return
+        keys = list(self.acc)
+        widths = [len(self.acc[k]) for k in keys]
+
+        def arm(known: frozenset[Guard]) -> Callable[[list[Value]], list[Value]]:
+            def run(carried: list[Value]) -> list[Value]:
+                mark, pointers, before = self.enter(), dict(self.pointers), self.holding
+                self._set_accumulators(keys, widths, carried)
+                self.holding = before | known
+                self.run(sinks)
+                self.holding, self.pointers = before, pointers
+                self.leave(mark)
+                return [v for k in keys for v in self.acc[k]]
+
+            return run
+
+        carried = [v for k in keys for v in self.acc[k]]
+        after = self.fn.when(holds, carried, arm(frozenset(guards)), arm(frozenset()))
+        self._set_accumulators(keys, widths, after)
+
+    def _set_accumulators(
+        self, keys: Sequence[Key], widths: Sequence[int], values: Sequence[Value]
+    ) -> None:
+        at = 0
+        for k, w in zip(keys, widths, strict=True):
+            self.acc[k] = list(values[at : at + w])
+            at += w
 
     def _unbound(self, sink: Sink) -> frozenset[str]:
         return self.plan.needs(sink).difference(self.open)
@@ -205,11 +249,9 @@ class NestWriter(Sinks):
             return [v for k in keys for v in self.acc[k]] + [self.state[k] for k in states]
 
         def unpack(values: Sequence[Value]) -> None:
-            at = 0
-            for k, w in zip(keys, widths, strict=True):
-                self.acc[k] = list(values[at : at + w])
-                at += w
-            for k, v in zip(states, values[at:], strict=True):
+            count = sum(widths)
+            self._set_accumulators(keys, widths, values[:count])
+            for k, v in zip(states, values[count:], strict=True):
                 self.state[k] = v
 
         def body(size: int, multiple: int) -> Callable[[Int, list[Value]], list[Value]]:

@@ -274,6 +274,10 @@ class Places:
         """A place, or where it is far from all arrays the nearest that fits 32 bits."""
         return self.fn.least(self.fn.greatest(place, -FAR), FAR)
 
+    def computed(self, dynamic: Sequence[tuple[Ref, int]]) -> Int:
+        """Σ value·factor of values that are the same in all of the register block."""
+        return self._with_dynamic(Spot(0, (0,)), dynamic, {}).scalar
+
     def _with_dynamic(self, spot: Spot, dynamic: Sequence[tuple[Ref, int]], p: Point) -> Spot:
         """The spot plus Σ value·factor."""
         scalar, offsets, computed = spot.scalar, spot.offsets, spot.vector

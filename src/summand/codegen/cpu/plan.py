@@ -138,6 +138,10 @@ class NestPlan:
     def _register_dims(self, dims: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(self.registers & frozenset(dims)))
 
+    def registers_of(self, access: Access) -> tuple[str, ...]:
+        """The dims of the register block along which an access moves."""
+        return self._register_dims(access.dims)
+
     def width(self, dims: frozenset[str], lanes: Lanes) -> int:
         """Lanes of a value that depends on `dims`: all, or one where no lane dim is among them."""
         return lanes.count if dims & lanes.offsets.keys() else 1

@@ -7,7 +7,8 @@
 
 One comparison for each guard, where all kept loops that it reads are open, decides for the whole
 register block and the reductions inside. Windows are in range nearly everywhere, and a mask or a
-chosen address for each vector costs as much as the arithmetic on it.
+chosen address for each vector costs as much as the arithmetic on it. What reads a table (a shift
+for each channel) is decided in every step of the reduction, for the register block alone.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ import math
 from collections.abc import Sequence
 
 from summand.codegen.cpu.places import Places
-from summand.codegen.cpu.plan import NestPlan
+from summand.codegen.cpu.plan import Access, NestPlan
 from summand.codegen.cpu.text import Int, Value
 from summand.loops.nodes import Guard, Load
 
 POINTS = 1 << 12  # of a nest that is worth the code of two
 MOST_GUARDS = 8
+SEVERAL = 3  # vectors that one comparison decides for in a step
+Guards = tuple[Guard, ...]
 
 
-def guards_of(plan: NestPlan) -> tuple[Guard, ...]:
+def is_large(plan: NestPlan) -> bool:
+    """Whether a nest has so much work that code of two pays."""
+    return math.prod(plan.extent.values()) >= POINTS
+
+
+def guards_of(plan: NestPlan) -> Guards:
     """The guards that one comparison can decide; none where two versions do not pay."""
     loads = [plan.load_access(r) for r, i in enumerate(plan.code) if isinstance(i, Load)]
     guards = tuple(dict.fromkeys(g for a in loads for g in a.guards))
-    if not guards or len(guards) > MOST_GUARDS or math.prod(plan.extent.values()) < POINTS:
+    if not guards or len(guards) > MOST_GUARDS or not is_large(plan):
         return ()
     if any(g.dynamic or not g.form.is_affine for g in guards) or plan.end is not None:
         return ()
@@ -40,6 +48,25 @@ def decided(plan: NestPlan, guards: Sequence[Guard], opened: Sequence[str]) -> b
     if plan.inner & set(opened):
         return False
     return all(plan.looped & g.form.dims - plan.inner <= set(opened) for g in guards)
+
+
+def guards_of_a_step(writer: Places, accesses: Sequence[Access], opened: Sequence[str]) -> Guards:
+    """The guards that read a table, where one comparison can decide them for a step of a reduction
+    and several vectors ask. (Of others the masks leave the innermost loop, which is as good.)"""
+    plan = writer.plan
+    inside = plan.inner & set(opened)
+    lanes = plan.lanes.offsets.keys()
+    asking: dict[Guard, int] = {}
+    for access in accesses if inside and plan.end is None else ():
+        points = math.prod(
+            len(plan.fold_points([d], writer.size)) for d in plan.registers_of(access)
+        )
+        for guard in writer.asked(access):
+            computed = frozenset[str]().union(*(plan.deps[r] for r, _ in guard.dynamic))
+            uniform = not computed & lanes and not computed & plan.registers
+            if guard.dynamic and uniform and guard.form.is_affine:
+                asking[guard] = asking.get(guard, 0) + points
+    return tuple(asking) if max(asking.values(), default=0) >= SEVERAL else ()
 
 
 def hold_everywhere(writer: Places, guards: Sequence[Guard], opened: Sequence[str]) -> Value | bool:
@@ -61,7 +88,7 @@ def hold_everywhere(writer: Places, guards: Sequence[Guard], opened: Sequence[st
 def _reach(writer: Places, guard: Guard, opened: Sequence[str]) -> tuple[Int, int]:
     """A guard's least value, and how far above it the greatest is."""
     plan, fn = writer.plan, writer.fn
-    start: Int = 0
+    start = writer.computed(guard.dynamic)
     low, high = guard.form.const, guard.form.const
     for atom, c in guard.form.terms:
         assert isinstance(atom, str)
