@@ -44,7 +44,7 @@ def guards_of(plan: NestPlan) -> Guards:
 
 
 def decided(plan: NestPlan, guards: Sequence[Guard], opened: Sequence[str]) -> bool:
-    """Whether all kept loops that the guards read are open, and no other ones."""
+    """Whether all kept loops that the guards read are open, and none of a reduction."""
     if plan.inner & set(opened):
         return False
     return all(plan.looped & g.form.dims - plan.inner <= set(opened) for g in guards)

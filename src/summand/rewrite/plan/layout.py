@@ -40,21 +40,24 @@ class Walk:
     moves: Mapping[str, tuple[str, bool]]
     elements: int
     slid: frozenset[str]  # dims that walk it together with another one
+    moving: frozenset[str]  # the longest of each such group: where a window is, not what is in it
     computed: frozenset[str] = frozenset()  # dims on which gathered positions depend
 
     @staticmethod
-    def of(access: Access, extents: Mapping[str, int]) -> Walk:
-        """An access in a nest of these extents."""
+    def of(access: Access, extents: Mapping[str, int], sizes: Mapping[str, int]) -> Walk:
+        """An access in a nest of these extents, of which a tile holds all or a part of the size."""
         moves: dict[str, tuple[str, bool]] = {}
         for dim, form in access.at:
             for name in sorted(form.dims) if form is not None else ():
                 plain = name not in moves and form is not None and abs(form.coefficient(name)) == 1
                 moves[name] = (dim, plain)
         forms = [f for _, f in access.at if f is not None]
-        slid = frozenset(d for f in forms if len(f.dims) > 1 for d in f.dims)
+        groups = [f.dims for f in forms if len(f.dims) > 1]
+        slid = frozenset[str]().union(*groups)
+        moving = frozenset(max(g, key=lambda d: (sizes.get(d, 1), d)) for g in groups)
         elements = product(extents.get(d, 1) for d in {*moves, *access.computed})
         elements = min(elements, access.var.type.count)  # a copy has each place of a window once
-        return Walk(access.var, moves, elements, slid, access.computed)
+        return Walk(access.var, moves, elements, slid, moving, access.computed)
 
     def shared_out(self, steps: Mapping[str, int]) -> Walk:
         """As far as a copy of the value is made at each of so many steps along tiled dims: it lasts
@@ -159,7 +162,9 @@ def _ranking(
     for var in sorted(fixed, key=lambda v: (-v.type.count, v.id)):
         for dim in fixed[var]:
             place.setdefault(dim, len(place))
-    first = _leading(fixed, slid.difference(steps))
+    moving = frozenset[str]().union(*(n.sequential for n in nests))
+    moving = moving.union(*(w.moving for n in nests for w in n.walks))
+    first = _leading(fixed, moving.difference(steps), slid)
     return {
         d: (
             -round(2 * tiled.get(d, 0.0) / max(n, 1.0)),
@@ -171,13 +176,13 @@ def _ranking(
     }
 
 
-def _leading(fixed: Mapping[Var, Order], slid: set[str]) -> set[str]:
-    """Dims that are outermost in what the user hands over, around those that windows slide along:
+def _leading(fixed: Mapping[Var, Order], moving: frozenset[str], slid: set[str]) -> set[str]:
+    """Dims that are outermost in what the user hands over, around those along which windows move:
     batches. Of dims that are all outside of the windows the last one may fill the lanes."""
     found: set[str] = set()
     inside: set[str] = set()
     for order in fixed.values():
-        where = [k for k, d in enumerate(order) if d in slid]
+        where = [k for k, d in enumerate(order) if d in moving]
         if where:
             outer = order[: where[0]]
             within = [d for d in order[where[0] :] if d not in slid]
@@ -331,7 +336,8 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
     held = {d: n for d, n in held.items() if all(d not in s.dims for s in stage.sums)} | {
         name: held[d] for name, d in tiled.items() if d in held
     }
-    for dim, size in (*(x for r in stage.roots for x in r.type.dims), *stage.folds):
+    sizes = dict((*(x for r in stage.roots for x in r.type.dims), *stage.folds))
+    for dim, size in sizes.items():
         extents[dim] = min(size, held.get(dim, size))
     over = stage.over
     if stage.carried is not None and isinstance(stage.carried.op, Recur):
@@ -339,7 +345,7 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
         for var in stage.carried.op.body.results:
             extents.update((d, min(n, held.get(d, n))) for d, n in var.type.dims)
     accesses = (*stage.reads, *(Access.of(r) for r in stage.roots))
-    walks = tuple(Walk.of(a, extents) for a in accesses)
+    walks = tuple(Walk.of(a, extents, sizes) for a in accesses)
     folds = frozenset(d for d, _ in stage.folds)
     whole = {x for r in stage.roots for x in r.type.dims}
     tiles = product(n for _, n in whole) / max(product(extents[d] for d, _ in whole), 1)
