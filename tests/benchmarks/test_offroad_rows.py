@@ -4,7 +4,7 @@ its float64 reference. No peer is needed."""
 import numpy as np
 import pytest
 from benchmarks.offroad.case import make
-from benchmarks.offroad.perturb import perturbed
+from benchmarks.offroad.perturb import near_size, perturbed
 from benchmarks.offroad.rows import every_row
 
 ROWS = every_row()
@@ -27,3 +27,9 @@ def test_keys_in_order():
     numbers = [key for key in keys if not ROWS[key].control]
     assert keys[: len(numbers)] == numbers
     assert keys[0] == "1"
+
+
+def test_a_large_size_is_perturbed_at_once():
+    size = near_size(ROWS["sum"], "i", 1 << 28, np.random.default_rng(7))
+    assert 0.85 * (1 << 28) <= size <= 1.16 * (1 << 28)
+    assert all(size % d for d in range(2, 20_000))
