@@ -8,7 +8,8 @@
 One comparison for each guard, where all kept loops that it reads are open, decides for the whole
 register block and the reductions inside. Windows are in range nearly everywhere, and a mask or a
 chosen address for each vector costs as much as the arithmetic on it. What reads a table (a shift
-for each channel) is decided in every step of the reduction, for the register block alone.
+for each channel), or fails in some steps of the reduction only, is decided in every step, for the
+register block alone.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ def decided(plan: NestPlan, guards: Sequence[Guard], opened: Sequence[str]) -> b
 
 
 def guards_of_a_step(writer: Places, accesses: Sequence[Access], opened: Sequence[str]) -> Guards:
-    """The guards that read a table, where one comparison can decide them for a step of a reduction
-    and several vectors ask. (Of others the masks leave the innermost loop, which is as good.)"""
+    """The guards that one comparison can decide for a step of a reduction, where several vectors
+    ask: those that read a table; and all, where the processor has no registers for masks."""
     plan = writer.plan
     inside = plan.inner & set(opened)
+    late = frozenset[str]() if writer.fn.unit.has_masks else inside
     lanes = plan.lanes.offsets.keys()
     asking: dict[Guard, int] = {}
     for access in accesses if inside and plan.end is None else ():
@@ -64,7 +66,8 @@ def guards_of_a_step(writer: Places, accesses: Sequence[Access], opened: Sequenc
         for guard in writer.asked(access):
             computed = frozenset[str]().union(*(plan.deps[r] for r, _ in guard.dynamic))
             uniform = not computed & lanes and not computed & plan.registers
-            if guard.dynamic and uniform and guard.form.is_affine:
+            asks = guard.dynamic or guard.form.dims & late
+            if asks and uniform and guard.form.is_affine:
                 asking[guard] = asking.get(guard, 0) + points
     return tuple(asking) if max(asking.values(), default=0) >= SEVERAL else ()
 
