@@ -56,7 +56,8 @@ class Walk:
         slid = frozenset[str]().union(*groups)
         moving = frozenset(max(g, key=lambda d: (sizes.get(d, 1), d)) for g in groups)
         elements = product(extents.get(d, 1) for d in {*moves, *access.computed})
-        elements = min(elements, access.var.type.count)  # a copy has each place of a window once
+        if not access.computed:  # a copy has each place of a window once
+            elements = min(elements, access.var.type.count)
         return Walk(access.var, moves, elements, slid, moving, access.computed)
 
     def shared_out(self, steps: Mapping[str, int]) -> Walk:
