@@ -5,7 +5,8 @@ from summand.ir.index import Form
 from summand.ir.nodes import SUM
 from summand.options import Options, Target
 from summand.rewrite.plan.fuse import fuse
-from summand.rewrite.plan.layout import Bodies, choose_orders
+from summand.rewrite.plan.layout import Bodies, Walk, choose_orders
+from summand.rewrite.plan.nodes import Access
 from tests.lower.cases import attention, routing, softmax, value
 
 TARGET = Target("x86_64", "generic", "")
@@ -78,3 +79,15 @@ def test_what_many_results_read_of_a_window_is_copied_once():
     y = b.reduce(SUM, ["c", "k"], b.map("mul", wide, w))[0]
     orders = orders_of(b.finish([y]), [("n", "c", "x"), ("x", "o", "c", "k")])
     assert orders[y][-1] == "n"
+
+
+def test_windows_count_once_and_gathered_rows_every_time():
+    b = Builder()
+    x, rows = value(b, x=34, c=8), value(b, node=10, c=8)
+    sizes = {"x": 32, "k": 3, "c": 8, "edge": 500}
+    moved = Access(x, (("x", Form.of("x") + "k"), ("c", Form.of("c"))))
+    window = Walk.of(moved, sizes, sizes)
+    assert window.elements == 34 * 8
+    assert window.slid == {"x", "k"} and window.moving == {"x"}
+    gathered = Access(rows, (("node", None), ("c", Form.of("c"))), frozenset({"edge"}))
+    assert Walk.of(gathered, sizes, sizes).elements == 500 * 8
