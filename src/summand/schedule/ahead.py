@@ -209,7 +209,7 @@ def rows_ahead(
     nest: Nest,
     buffers: Mapping[str, Buffer],
     target: Target,
-    around: Mapping[str, int] | None = None,
+    around: Mapping[str, int],
 ) -> Nest:
     """A scheduled product that reads single elements: prefetch the next rows where they are short
     and pages apart, else those of the next register tile.
@@ -232,8 +232,7 @@ def rows_ahead(
         rows = math.prod(p.count for p in schedule.tile if p.dim in load.dims)
         cycles = math.prod(p.count for p in schedule.tile) / max(1.0, target.fma_per_cycle)
         held = math.prod(facts.extents[d] for d in load.dims) * load.bits // 8
-        loops_around = (around or {}).items()
-        again = math.prod(n for d, n in loops_around if d not in load.at.form.dims)
+        again = math.prod(n for d, n in around.items() if d not in load.at.form.dims)
         if again >= MOST_AGAIN and held <= target.l2 // 2 and 2 * rows > cycles:
             continue
         single = not load.dims & lanes and rows <= MOST_ROWS

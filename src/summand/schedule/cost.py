@@ -66,8 +66,24 @@ class Pipes:
     finds_stream: bool
 
 
-WIDE = Pipes(0.5, 1.0, 1.0, working=2, line=0.02, copies_rows=False, finds_stream=True)
-NARROW = Pipes(1.3, 1.2, 1.4, working=1, line=0.25, copies_rows=True, finds_stream=False)
+WIDE = Pipes(
+    splat=0.5,
+    slack=1.0,
+    alone=1.0,
+    working=2,
+    line=0.02,
+    copies_rows=False,
+    finds_stream=True,
+)
+NARROW = Pipes(
+    splat=1.3,
+    slack=1.2,
+    alone=1.4,
+    working=1,
+    line=0.25,
+    copies_rows=True,
+    finds_stream=False,
+)
 
 
 def pipes_of(target: Target) -> Pipes:

@@ -60,10 +60,10 @@ def guards_of_a_step(writer: Places, accesses: Sequence[Access], opened: Sequenc
     lanes = plan.lanes.offsets.keys()
     asking: dict[Guard, int] = {}
     for access in accesses if inside and plan.end is None else ():
-        points = math.prod(
-            len(plan.fold_points([d], writer.size)) for d in plan.registers_of(access)
-        )
-        for guard in writer.asked(access):
+        guards = writer.asked(access)
+        dims = plan.registers_of(access) if guards else ()
+        points = math.prod(-(-writer.size[d] // plan.lanes.volume.get(d, 1)) for d in dims)
+        for guard in guards:
             computed = frozenset[str]().union(*(plan.deps[r] for r, _ in guard.dynamic))
             uniform = not computed & lanes and not computed & plan.registers
             asks = guard.dynamic or guard.form.dims & late
