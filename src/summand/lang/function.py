@@ -41,7 +41,7 @@ def tag_of(type_: Type, order: Order, lies: Flat | None = None) -> int:
     return _tags.setdefault((type_, order, lies), len(_tags))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each call of a compiled function: frozen ones take longer to make
 class Call:
     """The arguments of one call, flat. `dynamic` numbers the leaves that are parameters."""
 
@@ -54,7 +54,8 @@ class Call:
 
 def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
     """Flatten a call; lazy arrays among the arguments are computed, all together."""
-    if not kwargs and _ARRAYS.issuperset(map(type, args)):
+    plain = not kwargs and _ARRAYS.issuperset(map(type, args))
+    if plain:
         leaves, tree = [*args], _plain(len(args))
     else:
         leaves, tree = flatten((args, kwargs), none_is_leaf=True)
@@ -81,7 +82,8 @@ def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
             continue
         buffers.append(buffer)
         dynamic.append(number)
-    return Call(leaves, tree, (tree, tuple(parts)), buffers, dynamic)
+    key = tuple(parts) if plain else (tree, tuple(parts))  # a tree takes long to hash
+    return Call(leaves, tree, key, buffers, dynamic)
 
 
 _ARRAYS = frozenset({Array})

@@ -276,13 +276,13 @@ def evaluate(
     values: Sequence[Sized], orders: Sequence[tuple[str, ...] | None] | None = None
 ) -> None:
     """Compute values and keep their numbers. `orders` asks for memory orders of the results."""
+    if not any(v.node.buffers[v.out] is None for v in values):
+        return
     asked = orders or [None] * len(values)
     wanted: dict[Value, tuple[Sized, tuple[str, ...] | None]] = {}
     for value, order in zip(values, asked, strict=True):
         if value.buffer is None:
             wanted.setdefault((value.node.serial, value.out), (value, order))
-    if not wanted:
-        return
     roots = [v for v, _ in wanted.values()]
     extracted = extract(roots, (), data=True)
     args = [_buffer_of(c) for c in extracted.captured]
