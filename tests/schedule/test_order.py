@@ -1,7 +1,22 @@
 """The order of a nest's tiles, by what the caches hold; and what tiles fetch again."""
 
+from summand.dtypes import f32, i32
+from summand.ir.index import parse
+from summand.loops.nodes import (
+    Address,
+    Apply,
+    Buffer,
+    Combine,
+    Fold,
+    Guard,
+    Kernel,
+    Load,
+    Nest,
+    Store,
+)
 from summand.schedule.accesses import analyse
 from summand.schedule.choose import schedule_kernel
+from summand.schedule.moves import nests_of
 from summand.schedule.order import fetched_again, lines_of, tile_order
 from tests.schedule import cases
 
@@ -24,26 +39,65 @@ def involution():
 def test_lines_count_windows_once():
     _, facts = involution()
     image, weights = facts.loads
-    assert lines_of(weights, {"y": 8}) == 1
-    assert lines_of(weights, {"y": 56}) == 4
-    assert lines_of(weights, {"x": 56, "y": 56}) == 196
-    assert lines_of(weights, {"p": 7, "q": 7, "y": 8}) == 49
-    assert lines_of(image, {"p": 7, "q": 7, "y": 8}) == 7
-    assert lines_of(image, {"x": 56, "p": 7, "q": 7, "y": 56}) == 241
+    assert lines_of(weights, {"y": 8}, facts.deps) == 1
+    assert lines_of(weights, {"y": 56}, facts.deps) == 4
+    assert lines_of(weights, {"x": 56, "y": 56}, facts.deps) == 196
+    assert lines_of(weights, {"p": 7, "q": 7, "y": 8}, facts.deps) == 49
+    assert lines_of(image, {"p": 7, "q": 7, "y": 8}, facts.deps) == 7
+    assert lines_of(image, {"x": 56, "p": 7, "q": 7, "y": 56}, facts.deps) == 241
 
 
 def test_lines_of_computed_places_are_apart():
     kernel = cases.chosen_matrices(blocks=5, experts=4, rows=3, m=6, k=7)
     facts = analyse(kernel.body[0], {p.name: p.dtype.bits for p in kernel.params})
     loose = next(a for a in facts.loads if a.loose)
-    assert lines_of(loose, {"c": 5}) == 5
+    assert lines_of(loose, {"c": 5}, facts.deps) == 5
+
+
+def shifted(sizes):
+    """out[n, x, y] = Σ_ab u[n, x + s[a], y + s[b]] · w[a, b]; zero outside of 96 x 96."""
+    guards = (Guard(parse("x"), 96, ((0, 1),)), Guard(parse("y"), 96, ((1, 1),)))
+    code = (
+        Load("s", Address(parse("a")), i32),
+        Load("s", Address(parse("b")), i32),
+        Load("u", Address(parse("9216*n + 96*x + y"), ((0, 96), (1, 1)), guards), f32),
+        cases.load("w", "5*a + b"),
+        Apply("mul", (2, 3), f32),
+        Fold(Combine("add", (0.0,)), ("a", "b"), (4,), f32),
+    )
+    out = Store("out", Address(parse("9216*n + 96*x + y")), 5)
+    params = (Buffer("s", i32, 5), Buffer("u", f32, 9216 * sizes["n"]), Buffer("w", f32, 25))
+    params = (*params, Buffer("out", f32, 9216 * sizes["n"]))
+    return Kernel("k", params, (), (), (Nest(tuple(sizes.items()), code, (out,)),))
+
+
+SHIFTED = {"n": 512, "x": 96, "y": 96, "a": 5, "b": 5}
+
+
+def test_shifts_from_a_table_stay_within_their_guards():
+    kernel = shifted(SHIFTED)
+    facts = analyse(kernel.body[0], {p.name: p.dtype.bits for p in kernel.params})
+    image = facts.loads[2]
+    assert lines_of(image, {"y": 32}, facts.deps) == 2
+    assert lines_of(image, {"y": 32, "a": 5}, facts.deps) == 10
+    assert lines_of(image, {"y": 32, "b": 5}, facts.deps) == 6  # no more than a row
+    assert lines_of(image, {"x": 96, "y": 96, "a": 5, "b": 5}, facts.deps) == 576
+    assert lines_of(image, {"n": 2, "x": 96, "y": 96, "a": 5, "b": 5}, facts.deps) == 1152
+
+
+def test_shifted_rows_are_walked_one_after_another():
+    """One comparison decides for the vectors of two rows, and a row is read whole."""
+    done = schedule_kernel(shifted(SHIFTED), cases.NARROW).kernels[-1]
+    (nest,) = nests_of(done.body)
+    assert {p.dim: p.count for p in nest.schedule.tile} == {"x": 2, "y": 4}
+    assert [d for d in nest.schedule.loops if d in ("x", "y")] == ["x", "y"]
 
 
 def test_weights_of_every_place_are_read_once():
     _, facts = involution()
     default = ["y", "g", "c", "x"]
     order = tile_order(facts, {"y": 8, "c": 8}, default, 9e6, cases.NARROW)
-    assert order == ("g", "x", "y", "c")
+    assert order == ("g", "y", "x", "c")
     assert tile_order(facts, {"y": 8, "c": 8}, order, 9e6, cases.NARROW) == ()
     assert tile_order(facts, {"y": 8, "c": 8}, default, 9e9, cases.NARROW) == ()
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from summand.ir.prims import PRIMS
 from summand.loops.code import address_refs, refs
-from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Load, Piece, Position
+from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Load, Piece, Position
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 
@@ -35,6 +35,8 @@ ALONE = 1.8  # more for a line whose neighbours are fetched in other steps,
 TOGETHER = 4  # unless it is one of so many
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
+DECISION = 1.5  # cycles of a comparison that decides for a step what a table's places need
+TABLES = 0.15  # share of the steps in which one of them finds a place out of range
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
@@ -488,6 +490,7 @@ class _Counter:
         self.target, self.packed = target, packed
         self.turned: frozenset[int] = frozenset()
         self.merged = 0
+        self.decided: set[Guard] = set()
         self.readers = readers_of(facts)
         self.width = math.prod(p.count for p in lanes)
         self.lane_dims = frozenset(p.dim for p in lanes)
@@ -627,6 +630,7 @@ class _Counter:
         asked = access.guarded and access.ref not in self.packed
         often = self._failing(access) if asked else 0.0
         if asked:
+            self._decisions(access)
             masked = masked_cycles(kind, self.width) * share
             cycles += (masked if access.guarded & self.lane_dims else 2.5) * often
         if address_refs(access.at):
@@ -658,8 +662,11 @@ class _Counter:
         the reduction at once, which code without them is written for."""
         share = 0.0
         for guard in access.at.guards:
-            if guard.dynamic or not guard.form.is_affine or self.facts.carried:
+            if not guard.form.is_affine or self.facts.carried:
                 return 1.0
+            if guard.dynamic:
+                share += TABLES if self._decidable(guard) else 1.0
+                continue
             inside = guard.form.dims & (self.facts.reduced | self.lane_dims)
             span = 0
             for d in inside:
@@ -668,6 +675,19 @@ class _Counter:
                 span += abs(guard.form.coefficient(d)) * (n - 1)
             share += span / guard.size
         return min(1.0, share)
+
+    def _decidable(self, guard: Guard) -> bool:
+        """Whether one comparison tells for all vectors of a step if what a table says keeps them
+        in range."""
+        moves = frozenset[str]().union(*(self.facts.deps[r] for r, _ in guard.dynamic))
+        return not moves & self.lane_dims and bool(moves & self.looped)
+
+    def _decisions(self, access: Access) -> None:
+        """Count those comparisons, once for all vectors of a step."""
+        fresh = {g for g in access.at.guards if g.dynamic} - self.decided
+        group, _ = self.group(frozenset())
+        group.loads += DECISION * sum(map(self._decidable, fresh))
+        self.decided |= fresh
 
     def _streams(self, access: Access) -> bool:
         """Whether an array too large for the first cache is read, each element once."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from summand.loops.nodes import Ref
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import FETCH
@@ -23,17 +24,29 @@ from summand.schedule.pack import LINE
 
 MOST_DIMS = 6  # of tiles that are ordered
 HELD = 0.6  # of a cache, that a nest's own data has
+SAME = 0.98  # of the lines that are fetched: what differs less counts as equal
 WORTH = 0.15  # of the arithmetic's time that another order must save
 
 
-def lines_of(access: Access, extents: Mapping[str, int]) -> int:
-    """Cache lines that an access touches over a box; windows that overlap count once."""
+def lines_of(access: Access, extents: Mapping[str, int], deps: Sequence[frozenset[str]]) -> int:
+    """Cache lines that an access touches over a box; windows that overlap count once. `deps` are
+    the dims that each value of the nest varies along.
+
+    What the steps of a table find is apart; but a guard says in how many places x + d[a] stays.
+    """
+    box = {d: n for d, n in extents.items() if n > 1}
+    walks = [(abs(access.stride(d)), n) for d, n in box.items() if access.stride(d)]
+    lines = _lines(access, walks) * _steps((r for r, _ in access.at.dynamic), box, deps)
+    if any(g.dynamic for g in access.at.guards):
+        lines = min(lines, _lines_within(access, box, deps))
+    return lines
+
+
+def _lines(access: Access, directions: Sequence[tuple[int, int]]) -> int:
+    """Lines of a box of places: stride and number along each of its directions."""
     size = max(1, access.bits // 8)
-    walks = sorted(
-        (abs(access.stride(d)) * size, n) for d, n in extents.items() if n > 1 and access.stride(d)
-    )
     groups: list[list[int]] = []  # distance and number of places, near ones first
-    for stride, n in [(size, 1), *walks]:
+    for stride, n in [(size, 1), *sorted((stride * size, n) for stride, n in directions)]:
         if groups and stride <= groups[-1][0] * groups[-1][1]:
             groups[-1][1] += max(1, stride // groups[-1][0]) * (n - 1)
         else:
@@ -42,8 +55,32 @@ def lines_of(access: Access, extents: Mapping[str, int]) -> int:
     run = max(step * (count - 1) for step, count in near) + size
     rows = math.prod(count for step, count in groups if step >= LINE)
     rows *= math.prod(count for step, count in near[:-1] if step * count > LINE)
-    computed = math.prod(extents[d] for d in access.loose if d in extents)
-    return math.ceil(run / LINE) * rows * computed
+    return math.ceil(run / LINE) * rows
+
+
+def _lines_within(access: Access, box: Mapping[str, int], deps: Sequence[frozenset[str]]) -> int:
+    """Lines where the places that a guard bounds are one direction: x + d[a] is within its size."""
+    moves = {d: abs(access.stride(d)) for d in box if access.stride(d)}
+    open_ = dict(access.at.dynamic)
+    bound: list[tuple[int, int]] = []
+    for guard in access.at.guards:
+        affine = {d: abs(k) for d, k in guard.form.terms if isinstance(d, str) and d in moves}
+        strides = {open_.get(ref, 0) // factor for ref, factor in guard.dynamic if factor}
+        strides |= {moves[d] // k for d, k in affine.items()}
+        if guard.dynamic and len(strides) == 1 and (stride := abs(strides.pop())):
+            reach = 1 + sum(k * (box[d] - 1) for d, k in affine.items())
+            reach *= _steps((r for r, _ in guard.dynamic), box, deps)
+            bound.append((stride, min(guard.size, reach)))
+            open_ = {ref: k for ref, k in open_.items() if ref not in dict(guard.dynamic)}
+            moves = {d: k for d, k in moves.items() if d not in affine}
+    walks = [*((stride, box[d]) for d, stride in moves.items()), *bound]
+    return _lines(access, walks) * _steps(open_, box, deps)
+
+
+def _steps(computed: Iterable[Ref], box: Mapping[str, int], deps: Sequence[frozenset[str]]) -> int:
+    """How many different sets of computed values a box has."""
+    dims = frozenset[str]().union(*(deps[ref] for ref in computed))
+    return math.prod(box[d] for d in dims if d in box)
 
 
 class _Walk:
@@ -64,7 +101,7 @@ class _Walk:
         found = self._lines.get(inside)
         if found is None:
             extents = {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
-            seen = {(a.buffer, a.at): lines_of(a, extents) for a in self.accesses}
+            seen = {(a.buffer, a.at): lines_of(a, extents, self.facts.deps) for a in self.accesses}
             found = self._lines[inside] = sum(seen.values())
         return found
 
@@ -83,21 +120,26 @@ class _Walk:
             inside |= {dim}
         return self.fetched(inside, None)
 
-    def best(self, dims: Sequence[str], room: float) -> list[str]:
+    def best(self, dims: Sequence[str], room: float) -> list[list[str]]:
         """The dims with which the least is fetched: the loop around those whose lines fit, and
-        these; the fewest such dims."""
-        best, least = list[str](), math.inf
+        these; the fewest such dims, in every way that is as good."""
+        ways = list[list[str]]()
+        least = math.inf
         for count in range(len(dims) + 1):
+            found: list[tuple[int, list[str]]] = []
             for chosen in itertools.combinations(dims, count):
                 inside = frozenset(chosen)
                 if self.lines(inside) * LINE > room:
                     continue
                 outside: list[str | None] = [d for d in dims if d not in inside]
                 for around in outside or [None]:
-                    lines = self.fetched(inside, around)
-                    if lines < 0.98 * least:
-                        best, least = [d for d in (around, *chosen) if d is not None], lines
-        return best
+                    way = [d for d in (around, *chosen) if d is not None]
+                    found.append((self.fetched(inside, around), way))
+            fewest = min((lines for lines, _ in found), default=math.inf)
+            if fewest < SAME * least:
+                least = fewest
+                ways = [way for lines, way in found if SAME * lines <= least]
+        return ways
 
 
 def fetched_again(facts: Facts, steps: Mapping[str, int], target: Target) -> float:
@@ -126,17 +168,20 @@ def tile_order(
     fits = walk.lines(frozenset(open_)) * LINE <= large
     if not 1 < len(open_) <= MOST_DIMS or fits or walk.lines(frozenset()) * LINE > large:
         return ()
-    far = walk.best(open_, large)
-    near = walk.best(far[1:], small)
-    order = [d for d in open_ if d not in far] + far[:1]
-    order += [d for d in far[1:] if d not in near] + near
-    if order == open_:
-        return ()
     pace = _pace(walk.lines(frozenset(open_)), target)
 
     def cost(tried: Sequence[str]) -> float:
         return walk.of_order(tried, large) * LINE / pace + walk.of_order(tried, small) * FETCH
 
+    order = min(_orders(walk, open_, large, small), key=cost)
     if cost(open_) - cost(order) < WORTH * max(cycles, cost(order)):
         return ()
     return tuple(order)
+
+
+def _orders(walk: _Walk, dims: Sequence[str], large: float, small: float) -> Iterator[list[str]]:
+    """Orders in which each of two caches fetches the least."""
+    for far in walk.best(dims, large):
+        for near in walk.best(far[1:], small) or [[]]:
+            outside = [d for d in dims if d not in far] + far[:1]
+            yield outside + [d for d in far[1:] if d not in near] + near

@@ -348,9 +348,15 @@ def _load_masked(fn: Function, place: Place, mask: Mask, missing: Value) -> Valu
     """Under a mask that is computed, or from addresses that are."""
     element, lanes = memory_type(place.dtype), place.lanes
     type_ = vector(element, lanes)
-    bits = lane_mask(fn, mask, lanes)
     if lanes == 1:
         return _load_one(fn, place, mask, missing)
+    is_zero = missing.name == scalar(0, place.dtype, lanes).name
+    if place.contiguous and is_zero and mask.uniform is not None and mask.lanes is not None:
+        elsewhere = _guarded(fn, place, mask.uniform)  # takes less than one mask of both
+        if elsewhere is not None:
+            place = replace(place, pointer=elsewhere, offset=-place.pattern[0])
+            mask = replace(mask, uniform=None)
+    bits = lane_mask(fn, mask, lanes)
     zero = Value("zeroinitializer", type_)
     if place.contiguous:
         at = fn.at(place.pointer, place.offset + place.pattern[0], element)
@@ -364,7 +370,6 @@ def _load_masked(fn: Function, place: Place, mask: Mask, missing: Value) -> Valu
         args = f"{pointers.type} {pointers}, i32 {place.dtype.bytes}, {bits.type} {bits}"
         stored = fn.op(f"call {type_} @{name}({args}, {type_} zeroinitializer)", type_)
     value = from_memory(fn, stored, place.dtype, lanes)
-    is_zero = missing.name == scalar(0, place.dtype, lanes).name
     return value if mask.free or is_zero else fn.select(bits, value, missing)
 
 

@@ -130,9 +130,9 @@ class NestWriter(Sinks):
             def run(carried: list[Value]) -> list[Value]:
                 mark, pointers, before = self.enter(), dict(self.pointers), self.holding
                 self._set_accumulators(keys, widths, carried)
-                self.holding = before | known
+                self.holding, self.mixed = before | known, not known
                 self.run(sinks)
-                self.holding, self.pointers = before, pointers
+                self.holding, self.mixed, self.pointers = before, False, pointers
                 self.leave(mark)
                 return [v for k in keys for v in self.acc[k]]
 

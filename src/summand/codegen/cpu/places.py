@@ -70,6 +70,7 @@ class Places:
         self.lanes: Lanes = plan.lanes
         self.live: list[tuple[str, Guard]] = []  # conditions on a bounded dim, point by point
         self.holding: frozenset[Guard] = frozenset()  # guards that are known to hold here
+        self.mixed = False  # in a step where some vector of the register block is out of range
         self.pointers: dict[object, Value] = {}
         self._patterns: dict[object, tuple[int, ...]] = {}
         self._terms: dict[Form, list[tuple[str | Quasi, int]]] = {}

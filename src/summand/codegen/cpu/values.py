@@ -339,7 +339,9 @@ class Values(Places):
     def _whole_vector(self, access: Access, p: Point, place: Place) -> Value | None:
         """Whether all lanes of a vector are in range, where it is better to ask for that first: the
         innermost loop changes the masks, and the processor has no registers for them."""
-        if self.fn.unit.has_masks or not place.contiguous or place.lanes < 4 or self.live:
+        if self.fn.unit.has_masks or not place.contiguous or place.lanes < 4:
+            return None
+        if self.live or self.mixed:
             return None
         guards = self.asked(access)
         reads = {d for g in guards for d in g.form.dims}
