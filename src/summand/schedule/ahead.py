@@ -22,9 +22,9 @@ from summand.loops.nodes import Buffer, Guard, Kernel, Let, Load, Loop, Nest, Sc
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.beside import LONG
-from summand.schedule.cost import lane_kind, pipes_of
+from summand.schedule.cost import PAGE, lane_kind, pipes_of
 from summand.schedule.moves import nests_of, substitute
-from summand.schedule.pack import LINE, PAGE
+from summand.schedule.pack import LINE
 
 TASKS = 32  # tasks that remain
 AHEAD = 24  # vectors between asking for a line of a copied slab and reading it

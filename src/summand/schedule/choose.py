@@ -70,7 +70,7 @@ from summand.schedule.partials import find_cut, split_reduction
 from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 from summand.schedule.rims import cut_rims
 from summand.schedule.staged import walk
-from summand.schedule.tails import cut_tails
+from summand.schedule.tails import cut_tails, shorten_last
 from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
@@ -217,7 +217,7 @@ def _whole(
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
     around = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
     kernel = chain.with_nest(rows_ahead(nest, buffers, target, around)).kernel_of()
-    kernel = cut_tails(cut_rims(kernel, target))
+    kernel = cut_tails(cut_rims(shorten_last(kernel, chosen.cycles, target), target))
     return Scheduled((*before, kernel), tuple(temporaries))
 
 
@@ -617,6 +617,7 @@ def _operand_bytes(
         if load.dims & facts.reduced and not moves:
             places = math.prod(facts.extents[d] for d in load.dims)
             known = min(places, most.get(load.buffer, places)) if load.loose else places
-            copied = SLAB_BYTES if is_far_row(facts, load, lanes, target) else 1.0
-            sizes[bool(load.dims & lanes)] += known * copied * load.bits / 8
+            row = not load.dims & lanes
+            copied = SLAB_BYTES if row and is_far_row(facts, load, lanes, target) else 1.0
+            sizes[not row] += known * copied * load.bits / 8
     return Operands(sizes[0], sizes[1])

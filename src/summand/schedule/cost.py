@@ -37,6 +37,8 @@ MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at 
 WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
 DECISION = 1.5  # cycles of a comparison that decides for a step what a table's places need
 TABLES = 0.15  # share of the steps in which one of them finds a place out of range
+FAR_STORE = 6.0  # cycles more for each lane that is stored to a page of its own
+PAGE = 4096  # bytes; also what one way of the first cache holds
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
 BITWISE = ("and", "or", "xor", "not")
@@ -732,6 +734,9 @@ class _Counter:
         kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
         cycles /= max(1, self.merged)
+        apart = [abs(access.stride(p.dim)) * access.bits // 8 for p in self.lanes]
+        if kind == "gather" and min(apart) >= PAGE:
+            cycles += FAR_STORE * self.width
         self._lines(
             group, deps, code_lines(kind, self.width) * (2 if access.combines else 1) * repeat
         )

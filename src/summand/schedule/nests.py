@@ -94,6 +94,14 @@ def _scheduled_nest(nest: Nest, buffers: tuple[Buffer, ...], target: Target, run
     return replace(facts.nest, schedule=build_schedule(facts, choice, streaming))
 
 
+def with_cycles(
+    nest: Nest, bits: Mapping[str, int], target: Target, runs: int
+) -> tuple[Nest, float]:
+    """The nest with its schedule, and the cycles of one run; there are `runs`."""
+    facts, choice = best_form(simplified(nest), bits, Limits(runs=runs), target)
+    return replace(facts.nest, schedule=build_schedule(facts, choice)), choice.cycles
+
+
 def simplified(nest: Nest) -> Nest:
     """The nest with fewer guards and dims, and longer ones."""
     return merge_dims(drop_true_guards(drop_unit_dims(nest)))

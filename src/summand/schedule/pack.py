@@ -24,10 +24,9 @@ from summand.loops.nodes import Address, Buffer, Kernel, Let, Load, Loop, Nest, 
 from summand.loops.ranges import atom_of, value_ranges
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
-from summand.schedule.cost import pipes_of
+from summand.schedule.cost import PAGE, pipes_of
 from summand.schedule.moves import Chain, Level, folded_dims
 
-PAGE = 4096  # bytes; also what one way of the first cache holds
 LINE = 64  # bytes
 WAYS = 8  # of the second cache
 PLACE = "place"  # the dim of a copy along which the places lie that a nest computes
@@ -347,22 +346,24 @@ def pack_in_task(
 
 
 def is_far_row(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
-    """Whether a row operand's steps along the reduction lie in different pages, and meet in so few
+    """Whether an operand's steps along the reduction lie in different pages, and meet in so few
     sets of the second cache that one pass over them drives out what the next one would find there.
 
-    Only where it is read again, for several vectors of lanes.
+    Only where it is read again, for several vectors of lanes, or rows of them.
     """
     rows = [abs(load.stride(d)) * load.bits // 8 for d in facts.reduced if load.stride(d)]
     far = [s for s in rows if s >= LINE]
     steps = math.prod(facts.extents[d] for d in facts.reduced if load.stride(d))
     again = math.prod(facts.extents[d] for d in facts.kept if d not in load.dims)
-    static = not load.loose and not load.guarded and not load.dims & lanes
+    along = load.dims & lanes
+    static = not load.loose and not load.guarded
     if (
         not pipes_of(target).copies_rows
         or not static
+        or any(load.stride(d) != 1 for d in along)
         or min(far, default=0) < PAGE
-        or steps < 256
-        or again < 64
+        or steps < (64 if along else 256)
+        or again < (32 if along else 64)
     ):
         return False
     way = target.l2 // WAYS

@@ -20,8 +20,9 @@ from summand.rewrite.plan.layout import Nest, Walk, best_lanes, is_scattered, ne
 from summand.rewrite.plan.nodes import Stage
 from summand.rewrite.plan.units import product
 from summand.schedule.coordinates import Storage
+from summand.schedule.cost import PAGE
 from summand.schedule.lower_stage import lower_stage
-from summand.schedule.pack import LINE, PAGE
+from summand.schedule.pack import LINE
 from summand.schedule.task import NestBuilder, Task
 
 Order = tuple[str, ...]

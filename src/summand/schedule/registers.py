@@ -23,6 +23,7 @@ from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import (
+    PAGE,
     Counts,
     Floats,
     Model,
@@ -33,7 +34,7 @@ from summand.schedule.cost import (
     scores,
     widest_bits,
 )
-from summand.schedule.pack import LINE, PAGE, WAYS, computed_places, packed_elements
+from summand.schedule.pack import LINE, WAYS, computed_places, packed_elements
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PANEL = 4  # vectors of a panel's row, about

@@ -1,22 +1,36 @@
-"""The last tile of a dim as a nest of its own, where tiles may not overlap.
+"""The last tile of a dim as a nest of its own: where tiles may not overlap,
 
     grid d_o=10                               grid d_o=10
       nest d=14 …, bound d to 137 - 14*d_o  ->  when 0 <= d_o < 9:      nest d=14 …
                                                 when 0 <= d_o - 9 < 1:  nest d=11 …
 
+and where it would compute again much of what the tile before it has.
+
+    for j_o=3                                 for j_o=3
+      let j_b = clip(24*j_o, 0, 40)             let j_b = clip(24*j_o, 0, 40)
+        nest j=24: C[j_b + j] = …         ->      when 0 <= j_o < 2:      nest j=24: C[j_b + j] = …
+                                                  when 0 <= j_o - 2 < 1:  nest j=16: C[j_b + j + 8]
+
 A bound on a dim that is in registers is a condition on each of its points, in every tile; only the
-last tile needs one, and knows its size beforehand.
+last tile needs one, and knows its size beforehand. Of a reduction in few tiles, what is computed
+twice is an eighth of the work and more.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from summand.ir.index import Form
-from summand.loops.nodes import Bound, Guard, Kernel, Nest, Stmt, When
-from summand.schedule.moves import folded_dims
+from summand.loops.nodes import Bound, Guard, Kernel, Let, Loop, Nest, Stmt, When
+from summand.options import Target
+from summand.schedule.moves import folded_dims, substitute
+from summand.schedule.nests import with_cycles
 
 MOST = 2  # dims that are cut; each doubles the code
+WORTH = 0.04  # of the cycles that the last tile as a nest of its own must save
+LEAST = 10_000.0  # cycles that it must save: code takes time to make
 
 
 def cut_tails(kernel: Kernel) -> Kernel:
@@ -61,3 +75,104 @@ def _in_two(nest: Nest, bound: Bound) -> list[tuple[Guard, Nest]]:
     last = replace(free, dims=tuple((d, rest if d == bound.dim else n) for d, n in nest.dims))
     at = Form.of(dim)
     return [(Guard(at, number), free), (Guard(at - number, 1), last)]
+
+
+# ---- tiles that overlap
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A tile's origin, `step` positions after the one before; the last of `number` tiles begins
+    `overlap` positions earlier. There are `runs` of each tile."""
+
+    dim: str
+    tile: str
+    step: int
+    number: int
+    overlap: int
+    runs: int
+
+
+def shorten_last(kernel: Kernel, cycles: float, target: Target) -> Kernel:
+    """The kernel, which takes so many cycles, with shorter last tiles where that saves many."""
+    bits = {b.name: b.dtype.bits for b in (*kernel.params, *kernel.scratch)}
+    shortened = _Shortened(bits, cycles, target)
+    return replace(kernel, body=shortened.body(kernel.body, dict(kernel.grid), ()))
+
+
+class _Shortened:
+    """Rewrites the nests of a kernel."""
+
+    def __init__(self, bits: Mapping[str, int], cycles: float, target: Target) -> None:
+        self.bits, self.cycles, self.target = bits, cycles, target
+
+    def body(
+        self, stmts: tuple[Stmt, ...], sizes: Mapping[str, int], origins: tuple[_Origin, ...]
+    ) -> tuple[Stmt, ...]:
+        """The statements; `sizes` of the dims around them, and the tiles' origins among these."""
+        out: list[Stmt] = []
+        for stmt in stmts:
+            match stmt:
+                case Nest():
+                    out += self._nest(stmt, origins)
+                case Loop():
+                    inner = self.body(stmt.body, {**sizes, stmt.dim: stmt.extent}, origins)
+                    out.append(replace(stmt, body=inner))
+                case Let():
+                    found = _origin(stmt, sizes)
+                    known = (*origins, found) if found is not None else origins
+                    out.append(replace(stmt, body=self.body(stmt.body, sizes, known)))
+                case When():
+                    out.append(stmt)
+        return tuple(out)
+
+    def _nest(self, nest: Nest, origins: tuple[_Origin, ...]) -> list[Stmt]:
+        for origin in origins:
+            dim = _moved_by(nest, origin)
+            last = None if dim is None else self._last(nest, dim, origin)
+            if last is not None:
+                at, number = Form.of(origin.tile), origin.number - 1
+                first = When((Guard(at, number),), (nest,))
+                return [first, When((Guard(at - number, 1),), (last,))]
+        return [nest]
+
+    def _last(self, nest: Nest, dim: str, origin: _Origin) -> Nest | None:
+        """The nest of the last tile, if it takes so much less than a whole one."""
+        rest = origin.step - origin.overlap
+        pieces = nest.schedule.lanes if nest.schedule else ()
+        lanes = math.prod(p.count for p in pieces if p.dim == dim)
+        if rest % lanes or origin.overlap < WORTH * origin.step * origin.number:
+            return None
+        short = substitute(nest, {dim: Form.of(dim) + origin.overlap})
+        dims = tuple((d, rest if d == dim else n) for d, n in nest.dims)
+        last, cycles = with_cycles(
+            replace(short, dims=dims, schedule=None), self.bits, self.target, origin.runs
+        )
+        saved = self.cycles / origin.number - cycles * origin.runs
+        return last if saved > max(LEAST, WORTH * self.cycles) else None
+
+
+def _origin(let: Let, sizes: Mapping[str, int]) -> _Origin | None:
+    """A let as the origin of tiles along one dim outside; None where no tile is moved back."""
+    dims = tuple(let.form.dims)
+    if len(dims) != 1 or dims[0] not in sizes or let.lo or not let.form.is_affine:
+        return None
+    step, number = let.form.coefficient(dims[0]), sizes[dims[0]]
+    overlap = step * (number - 1) - let.hi
+    if let.form.const or step <= 0 or not 0 < overlap < step:
+        return None
+    return _Origin(let.dim, dims[0], step, number, overlap, math.prod(sizes.values()) // number)
+
+
+def _moved_by(nest: Nest, origin: _Origin) -> str | None:
+    """The dim of a nest whose positions in the results start at an origin."""
+    if nest.schedule is None or any(s.combine or s.at.dynamic or s.at.guards for s in nest.stores):
+        return None
+    for dim, extent in nest.dims:
+        forms = [s.at.form for s in nest.stores]
+        alike = all(f.coefficient(dim) == f.coefficient(origin.dim) for f in forms)
+        moved = all(f.coefficient(dim) and not f.coefficient(origin.tile) for f in forms)
+        bounded = any(b.dim == dim for b in nest.bounds)
+        if extent == origin.step and alike and moved and not bounded:
+            return dim
+    return None
