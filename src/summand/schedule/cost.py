@@ -24,6 +24,7 @@ from summand.loops.code import address_refs, refs
 from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Load, Piece, Position
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
+from summand.schedule.guard_costs import Asked, asked_of, is_decidable
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -36,7 +37,6 @@ TOGETHER = 4  # unless it is one of so many
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
 DECISION = 1.5  # cycles of a comparison that decides for a step what a table's places need
-TABLES = 0.15  # share of the steps in which one of them finds a place out of range
 FAR_STORE = 6.0  # cycles more for each lane that is stored to a page of its own
 PAGE = 4096  # bytes; also what one way of the first cache holds
 TURNED = 4.0  # shuffles for each vector of a transposed block
@@ -58,7 +58,8 @@ class Pipes:
     what reads them. line: what it costs, of a tile's time, that another tile reads the rest of a
     cache line from beyond the second cache. copies_rows: whether rows that meet in few sets of the
     second cache are copied; elsewhere asking for them early cost less. finds_stream: whether the
-    lines of one stream need not be asked for.
+    lines of one stream need not be asked for. masks: registers of a vector's conditions, where
+    there are none of their own for them.
     """
 
     splat: float
@@ -68,6 +69,7 @@ class Pipes:
     line: float
     copies_rows: bool
     finds_stream: bool
+    masks: float
 
 
 WIDE = Pipes(
@@ -78,6 +80,7 @@ WIDE = Pipes(
     line=0.02,
     copies_rows=False,
     finds_stream=True,
+    masks=0.0,
 )
 NARROW = Pipes(
     splat=1.3,
@@ -87,6 +90,7 @@ NARROW = Pipes(
     line=0.25,
     copies_rows=True,
     finds_stream=False,
+    masks=1.0,
 )
 
 
@@ -166,8 +170,8 @@ def masked_cycles(kind: str, lanes: int) -> float:
     match kind:
         case "splat" | "unit":
             return 2.0
-        case "chunk":
-            return 2.0 + lanes / 4
+        case "chunk":  # each has a mask of its own
+            return 2.0 + lanes / 2
         case _:
             return 1.0 * lanes
 
@@ -331,6 +335,7 @@ class Model:
     packed: tuple[int, ...] = ()
     extents: dict[str, int] = field(default_factory=dict)
     windows: tuple[Window, ...] = ()
+    asked: tuple[Asked, ...] = ()
     flat: bool = False  # whether the reduction may be unrolled whole for its windows
     alone: float = 1.0  # how much longer operations take where one point has nothing beside it
 
@@ -396,6 +401,11 @@ def scores(model: Model, counts: Counts, target: Target) -> Scores:
         read = _in_windows(model, counts, flat)
         loads, vectors, step_lines = loads + read[0], vectors + read[1], step_lines + read[2]
         live += read[1]
+    for asked in model.asked:
+        if asked.looped:
+            loads, live = loads + asked.cost(counts), live + asked.registers(counts)
+        else:
+            epilogue = epilogue + asked.cost(counts)
     copies = np.ones(len(counts))
     chain = model.latency
     if chain and not model.single:
@@ -493,6 +503,7 @@ class _Counter:
         self.turned: frozenset[int] = frozenset()
         self.merged = 0
         self.decided: set[Guard] = set()
+        self.asked: list[Asked] = []
         self.readers = readers_of(facts)
         self.width = math.prod(p.count for p in lanes)
         self.lane_dims = frozenset(p.dim for p in lanes)
@@ -547,6 +558,7 @@ class _Counter:
             6 if heavy else pipes.working,
             extents=self.facts.extents,
             windows=tuple(self.windows),
+            asked=tuple(self.asked),
             flat=flat,
             alone=pipes.alone if heavy else 1.0,
         )
@@ -630,11 +642,11 @@ class _Counter:
         one = pipes_of(self.target).splat if kind == "splat" else load_cycles(kind, self.width)
         cycles += one * share
         asked = access.guarded and access.ref not in self.packed
-        often = self._failing(access) if asked else 0.0
+        often = 0.0
         if asked:
-            self._decisions(access)
             masked = masked_cycles(kind, self.width) * share
-            cycles += (masked if access.guarded & self.lane_dims else 2.5) * often
+            each = masked if access.guarded & self.lane_dims else 2.5
+            often = self._guards(access, each, repeat)
         if address_refs(access.at):
             cycles += 1.0
         shuffled = shuffles(access, kind, self.lanes) * share
@@ -659,37 +671,21 @@ class _Counter:
             if self._read_in_loop(access.ref) and kind != "splat":
                 group.hoisted += repeat * self.wide(access.bits)
 
-    def _failing(self, access: Access) -> float:
-        """At which share of places a load's guards are asked: elsewhere they hold for all steps of
-        the reduction at once, which code without them is written for."""
-        share = 0.0
-        for guard in access.at.guards:
-            if not guard.form.is_affine or self.facts.carried:
-                return 1.0
-            if guard.dynamic:
-                share += TABLES if self._decidable(guard) else 1.0
-                continue
-            inside = guard.form.dims & (self.facts.reduced | self.lane_dims)
-            span = 0
-            for d in inside:
-                n = self.facts.extents[d]
-                n = n if d in self.facts.reduced else min(n, self._lane_count(d))
-                span += abs(guard.form.coefficient(d)) * (n - 1)
-            share += span / guard.size
-        return min(1.0, share)
-
-    def _decidable(self, guard: Guard) -> bool:
-        """Whether one comparison tells for all vectors of a step if what a table says keeps them
-        in range."""
-        moves = frozenset[str]().union(*(self.facts.deps[r] for r, _ in guard.dynamic))
-        return not moves & self.lane_dims and bool(moves & self.looped)
-
-    def _decisions(self, access: Access) -> None:
-        """Count those comparisons, once for all vectors of a step."""
+    def _guards(self, access: Access, cycles: float, repeat: float) -> float:
+        """Count a load's guards; at which share of its places they are asked at least."""
+        lanes = {p.dim: self._lane_count(p.dim) for p in self.lanes}
         fresh = {g for g in access.at.guards if g.dynamic} - self.decided
         group, _ = self.group(frozenset())
-        group.loads += DECISION * sum(map(self._decidable, fresh))
+        group.loads += DECISION * sum(
+            is_decidable(self.facts, g, lanes, self.looped) for g in fresh
+        )
         self.decided |= fresh
+        masks = pipes_of(self.target).masks * repeat
+        tiled = self.tileable
+        cycles = cycles * repeat
+        asked = asked_of(self.facts, access, tiled, lanes, self.looped, cycles, masks)
+        self.asked.append(asked)
+        return float(asked.share(np.ones((1, len(tiled)), np.int64))[0])
 
     def _streams(self, access: Access) -> bool:
         """Whether an array too large for the first cache is read, each element once."""
