@@ -646,7 +646,8 @@ class _Counter:
         if asked:
             masked = masked_cycles(kind, self.width) * share
             each = masked if access.guarded & self.lane_dims else 2.5
-            often = self._guards(access, each, repeat)
+            often = self._guards(access, 0.0 if window is not None else each, repeat)
+            cycles += each * often if window is not None else 0.0  # for what is not read twice
         if address_refs(access.at):
             cycles += 1.0
         shuffled = shuffles(access, kind, self.lanes) * share
