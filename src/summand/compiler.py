@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from summand.assemble import assemble
-from summand.codegen.cpu.module import emit, scratch_bytes
+from summand.codegen.cpu.module import Parts, scratch_bytes
 from summand.complex_ports import param_orders, result_orders, with_complex_ports
 from summand.errors import ArgumentError, InternalError, Loc, SummandError
 from summand.ir.foreign import find
@@ -41,7 +41,7 @@ from summand.ir.nodes import (
 )
 from summand.ir.text import text as program_text
 from summand.ir.verify import verify
-from summand.loops.nodes import Check, Module
+from summand.loops.nodes import Check, Kernel, Module
 from summand.loops.text import text as loops_text
 from summand.loops.verify_module import verify_module
 from summand.options import Options, Target
@@ -249,50 +249,99 @@ def plan(request: Request, program: Program, log: Log) -> Plan:
     return fused
 
 
-def schedule(request: Request, fused: Plan, checks: tuple[IndexCheck, ...], log: Log) -> Module:
-    """Lower every kernel to loops and schedule them."""
+def schedule(
+    request: Request,
+    fused: Plan,
+    checks: tuple[IndexCheck, ...],
+    log: Log,
+    code: Code | None = None,
+) -> Module:
+    """Lower every kernel to loops and schedule them; `code` gets each when it is done."""
     began = time.perf_counter()
     hidden = len(fused.program.results) - len(request.result_order)
     params = param_orders(request.program, request.param_order)
     results = result_orders(request.program, request.result_order, hidden)
-    module = lower_plan(fused, params, results, request.target, request.options)
+    module = lower_plan(
+        fused,
+        params,
+        results,
+        request.target,
+        request.options,
+        made=None if code is None else code.add,
+    )
     found = (Check(n, c.size, c.message) for c in checks for n in (c.least, c.greatest))
     module = replace(module, checks=tuple(found))
+    began += code.seconds if code else 0.0
     log.stage("loops", began, _never, lambda: loops_text(module))
     if request.options.verify:
         verify_module(module)
     return module
 
 
-def generate(request: Request, module: Module, log: Log) -> list[bytes]:
-    """LLVM text, and object files of it: LLVM works on one part while the next is written."""
-    began = time.perf_counter()
-    with jit.Objects(request.target) as objects:
-        texts = []
-        for text in emit(module, request.target):
-            texts.append(text)
-            objects.add(text)
-        log.stage("llvm", began, _never, lambda: "\n".join(texts))
+class Code:
+    """Machine code in the making: LLVM works on one part while kernels of the next are scheduled
+    and written.
+
+    with Code(target) as code:
+        code.add(kernel); code.add(another)
+        files = code.files(log)
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.seconds = 0.0  # for writing text
+        self._target = target
+        self._texts: list[str] = []
+        self._objects = jit.Objects(target)
+        self._parts = Parts(target, self._take)
+
+    def _take(self, text: str) -> None:
+        self._texts.append(text)
+        self._objects.add(text)
+
+    def add(self, kernel: Kernel) -> None:
+        """Write a scheduled kernel."""
         began = time.perf_counter()
-        files = objects.files()
-    log.stage("assembly", began, _never, lambda: _assembly(texts, request.target))
-    return files
+        self._parts.add(kernel)
+        self.seconds += time.perf_counter() - began
+
+    def files(self, log: Log) -> list[bytes]:
+        """The object files of all kernels."""
+        began = time.perf_counter()
+        self._parts.finish()
+        log.stage("llvm", began - self.seconds, _never, lambda: "\n".join(self._texts))
+        began = time.perf_counter()
+        files = self._objects.files()
+        log.stage("assembly", began, _never, lambda: _assembly(self._texts, self._target))
+        return files
+
+    def __enter__(self) -> Code:
+        self._objects.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._objects.__exit__(*error)
 
 
 def _assembly(texts: Sequence[str], target: Target) -> str:
     return "\n".join(jit.assembly(text, target) for text in texts)
 
 
-def lowered(request: Request, log: Log) -> Module:
-    """The scheduled module of a request: everything before code generation."""
+def lowered(request: Request, log: Log, code: Code | None = None) -> Module:
+    """The scheduled module of a request: everything before code generation, or beside it."""
     program, checks = check(request, rewrite(request, log), log)
-    return schedule(request, plan(request, program, log), checks, log)
+    return schedule(request, plan(request, program, log), checks, log, code)
 
 
 def build(request: Request, log: Log) -> Artifact:
     """Run the whole pipeline."""
-    module = lowered(request, log)
-    objects = generate(request, module, log)
+    with Code(request.target) as code:
+        if request.options.verify:  # no code of what has not been verified
+            module = lowered(request, log)
+            for kernel in module.kernels:
+                code.add(kernel)
+        else:
+            module = lowered(request, log, code)
+        objects = code.files(log)
     scratch = max((scratch_bytes(k) for k in module.kernels), default=0)
     return with_complex_ports(assemble(module, objects, scratch), request.program)
 

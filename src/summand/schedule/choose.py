@@ -217,7 +217,9 @@ def _whole(
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
     around = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
     kernel = chain.with_nest(rows_ahead(nest, buffers, target, around)).kernel_of()
-    kernel = cut_tails(cut_rims(shorten_last(kernel, chosen.cycles, target), target))
+    if not chosen.packed:  # panels are all as wide: little was won there for much more code
+        kernel = shorten_last(kernel, chosen.cycles, target)
+    kernel = cut_tails(cut_rims(kernel, target))
     return Scheduled((*before, kernel), tuple(temporaries))
 
 

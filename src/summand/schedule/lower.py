@@ -8,10 +8,10 @@ stage is a function of its own, so that the compiler can show what passes betwee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from summand.ir.nodes import Program, Var
-from summand.loops.nodes import Layout, Module
+from summand.loops.nodes import Kernel, Layout, Module
 from summand.options import Options, Target
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.nodes import Plan
@@ -40,17 +40,19 @@ def lower_plan(
     target: Target,
     options: Options,
     scheduled: bool = True,
+    made: Callable[[Kernel], None] | None = None,
 ) -> Module:
-    """The module of a plan; `scheduled` says whether nests get lanes, tiles and tasks."""
-    module = Unfinished(target, options, scheduled=scheduled)
+    """The module of a plan; `scheduled` says whether nests get lanes, tiles and tasks. Each kernel
+    is handed to `made` as soon as it is what the module will hold."""
+    module = Unfinished(target, options, scheduled=scheduled, made=made)
     params = []
     for k, var in enumerate(plan.program.params):
         params.append(module.add("param", f"p{k}", var, k))
     bindings = [Binding(name, order) for name, order in zip(params, param_order, strict=True)]
     results = []
-    made = {v: eqn.loc for eqn in plan.program.eqns for v in eqn.outs}
+    locs = {v: eqn.loc for eqn in plan.program.eqns for v in eqn.outs}
     for k, (var, wanted) in enumerate(zip(plan.program.results, result_order, strict=True)):
-        results.append(Binding(module.add("result", f"r{k}", var, k, made.get(var)), wanted))
+        results.append(Binding(module.add("result", f"r{k}", var, k, locs.get(var)), wanted))
     steps, orders = Unit(module, plan, "").lower(bindings, results)
     param_layouts = [_layout(v, o) for v, o in zip(plan.program.params, param_order, strict=True)]
     result_layouts = [_layout(v, o) for v, o in zip(plan.program.results, orders, strict=True)]

@@ -5,7 +5,7 @@ At the end temporaries get their places in the arena by their lifetimes over the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
@@ -44,6 +44,7 @@ class Unfinished:
     kinds: dict[str, tuple[Kind, int]] = field(default_factory=dict)
     dims: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     scheduled: bool = True
+    made: Callable[[Kernel], None] | None = None
     _seen: dict[Kernel, tuple[tuple[int, ...], Scheduled]] = field(default_factory=dict)
     _launches: int = 0
     limit: int = field(default_factory=memory_limit)
@@ -100,6 +101,8 @@ class Unfinished:
         number = len(self.kernels)
         name = f"k{number}_{origin.name}{kernel.name}"
         self.kernels.append(replace(kernel, name=name, note=origin.note))
+        if self.made is not None:
+            self.made(self.kernels[-1])
         return number
 
     def finish(

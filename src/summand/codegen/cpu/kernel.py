@@ -9,7 +9,7 @@ the kernel uses `scratch_bytes(kernel)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from summand.codegen.cpu.choice import array_bytes
@@ -50,15 +50,15 @@ def _scratch_layout(kernel: Kernel) -> tuple[dict[str, int], int]:
     return at, -(-end // ALIGNMENT) * ALIGNMENT
 
 
-def write_kernel(unit: Unit, kernel: Kernel) -> None:
-    """Add the function of a kernel to a unit."""
-    KernelWriter(unit, kernel).write()
+def write_kernel(unit: Unit, kernel: Kernel, nests: Callable[[], Unit] | None = None) -> None:
+    """Add the function of a kernel to a unit; `nests` gives the units for those of its nests."""
+    KernelWriter(unit, kernel, nests or (lambda: unit)).write()
 
 
 class KernelWriter:
     """Writes the function of one kernel."""
 
-    def __init__(self, unit: Unit, kernel: Kernel) -> None:
+    def __init__(self, unit: Unit, kernel: Kernel, nests_unit: Callable[[], Unit]) -> None:
         params = "ptr noalias %args, i64 %task, ptr noalias %scratch"
         self.kernel = kernel
         self.fn = Function(unit, kernel.name, params)
@@ -67,7 +67,7 @@ class KernelWriter:
         self.arrays = Value("%scratch", "ptr")
         nests = list(nests_of(kernel.body))
         self.streams = any(streams(n) for n in nests)
-        self.outliner = Outliner(unit, kernel.name) if len(nests) >= MANY else None
+        self.outliner = Outliner(nests_unit, kernel.name) if len(nests) >= MANY else None
 
     def write(self) -> None:
         """Write the whole function."""

@@ -4,8 +4,9 @@
     nest i=4 j=8 load c[j] … store d[…]      ->     call void @k.nest0(ptr c, ptr d, i64 I)
 
 A kernel of many nests (an iteration unrolled by hand, say) becomes several small functions: equal
-ones are written once, and LLVM's time grows faster than the length of a function. A call costs a
-few nanoseconds, far less than the smallest nest.
+ones are written once, LLVM's time grows faster than the length of a function, and several LLVM
+modules of them are compiled at once. A call costs a few nanoseconds, far less than the smallest
+nest.
 """
 
 from __future__ import annotations
@@ -90,9 +91,12 @@ def _aligned(fn: Function, nest: Nest, scope: Scope) -> Value | None:
 
 
 class Outliner:
-    """Writes nests as functions and calls them; remembers those that it has written."""
+    """Writes nests as functions and calls them; remembers those that it has written.
 
-    def __init__(self, unit: Unit, prefix: str) -> None:
+    `unit` gives the module for the next function.
+    """
+
+    def __init__(self, unit: Callable[[], Unit], prefix: str) -> None:
         self.unit = unit
         self.prefix = prefix
         self._known: dict[object, str] = {}
@@ -111,6 +115,7 @@ class Outliner:
         args = [f"ptr {scope.bases[n]}" for n in names]
         args += [f"i64 {scope.position[d]}" for d, _, static in where if static is None]
         args.append(f"ptr {scope.arrays}")
+        fn.unit.declare(self._known[key], "void", [a.split()[0] for a in args])
         fn.do(f"call void @{self._known[key]}({', '.join(args)})")
 
     def _write(
@@ -127,7 +132,7 @@ class Outliner:
             if static is None:
                 params.append(f"i64 %outer{number}")
         params.append("ptr %arrays")
-        fn = Function(self.unit, name, ", ".join(params), internal=True)
+        fn = Function(self.unit(), name, ", ".join(params))
         scope = Scope(
             {b.name: b for b in shape},
             {b.name: Value(f"%{b.name}", "ptr") for b in shape},

@@ -141,7 +141,7 @@ def poison(type_: str) -> Value:
 
 
 class Unit:
-    """What the functions of one LLVM module share: declarations and internal functions."""
+    """What the functions of one LLVM module share: declarations and functions."""
 
     def __init__(self, features: str = "", attributes: str = "nounwind", triple: str = "") -> None:
         self.is_x86 = triple.startswith(("x86_64", "amd64", "i386", "i686"))
@@ -190,12 +190,11 @@ class Unit:
 class Function:
     """A function under construction. `block` is the label of the block that is being written."""
 
-    def __init__(self, unit: Unit, name: str, params: str, internal: bool = False) -> None:
+    def __init__(self, unit: Unit, name: str, params: str) -> None:
         self.unit = unit
         self.name = name
         self.block = "entry"
-        linkage = "internal " if internal else ""
-        self._head = f"define {linkage}void @{name}({params}) #0 {{\nentry:"
+        self._head = f"define void @{name}({params}) #0 {{\nentry:"
         self._lines: list[str] = []
         self._count = 0
         self._known: dict[str, Value] = {}
