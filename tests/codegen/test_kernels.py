@@ -1,15 +1,19 @@
 """Kernels: the grid, scratch, loops, tiles moved back to the edge, conditions, streaming."""
 
+import ctypes
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from summand.codegen.cpu import module
 from summand.codegen.cpu.module import emit_kernel, scratch_bytes
 from summand.dtypes import f32, i64
 from summand.ir.index import parse
 from summand.loops.nodes import (
     Apply,
+    Const,
     Guard,
     Kernel,
     Let,
@@ -20,6 +24,7 @@ from summand.loops.nodes import (
     Store,
     When,
 )
+from summand.runtime import jit
 from summand.runtime.machine import target
 from tests.codegen.kernels import (
     at,
@@ -155,3 +160,28 @@ def test_equal_nests_of_a_kernel_share_a_function():
 def test_text_does_not_depend_on_the_run():
     kernel = softmax(schedule("j16", "i4", "j2", "j"), None, None)
     assert emit_kernel(kernel, target()) == emit_kernel(kernel, target())
+
+
+def test_nests_in_several_modules_are_one_kernel(monkeypatch):
+    """Functions of nests may be compiled apart from the kernel that calls them."""
+    monkeypatch.setattr(module, "PART", 100)
+
+    def step(number: int) -> Nest:
+        code = (Load("x", at("i"), f32), Const(number, f32), Apply("mul", (0, 1), f32))
+        stores = (Store("y", at(f"i+{40 * number}"), 2),)
+        return Nest((("i", 40),), code, stores, schedule=schedule("i8", "", "", "i"))
+
+    params = (buffer("x", 40), buffer("y", 240))
+    kernel = Kernel("k", params, (), (), tuple(step(n) for n in range(6)))
+    texts: list[str] = []
+    parts = module.Parts(target(), texts.append)
+    parts.add(kernel)
+    parts.finish()
+    assert len(texts) == 7
+    library = jit.load(jit.compile_objects(texts, target()), ["k"])
+    x, y = np.arange(40, dtype=np.float32), np.zeros(240, np.float32)
+    args = (ctypes.c_void_p * 2)(x.ctypes.data, y.ctypes.data)
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(library.address("k"))(
+        ctypes.addressof(args), 0, 0
+    )
+    np.testing.assert_array_equal(y.reshape(6, 40), np.arange(6)[:, None] * x)
