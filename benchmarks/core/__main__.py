@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.readme import README, page
 from benchmarks.versions import versions
 
 from . import readme
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--only", help="comma-separated keys", default="")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="write the table into its page")
     options = parser.parse_args()
     keys = [k for k in options.only.split(",") if k] or list(BARS)
     unknown = [k for k in keys if k not in BARS]
@@ -59,7 +60,8 @@ def main() -> int:
         options.json.write_text(json.dumps(record, indent=2) + "\n")
     if options.readme:
         readme.write(rows, versions())
-        readme.example()
+        if page() == README:
+            readme.example()
     return 0
 
 

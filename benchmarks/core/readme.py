@@ -1,9 +1,9 @@
-"""Write what is measured and generated into README.md, between its markers."""
+"""Write what is measured and generated into the pages that show it, between their markers."""
 
 from __future__ import annotations
 
 import summand as sm
-from benchmarks.readme import replace
+from benchmarks.readme import measured, page, replace
 
 from .measure import Row
 from .programs import caps_fwd
@@ -20,8 +20,8 @@ def example() -> None:
 def write(rows: list[Row], machine: dict[str, str]) -> None:
     """Replace what stands between the markers."""
     lines = [
-        f"Measured on {machine['processor']}, {machine['threads']} threads, by `python -m "
-        "benchmarks.core --readme`; † where the machine was slowed by others all the time.",
+        measured(machine, "python -m benchmarks.core --readme")
+        + "; † where the machine was slowed by others all the time.",
         "",
         "| key | result | bar | met | median | best peer |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -35,4 +35,4 @@ def write(rows: list[Row], machine: dict[str, str]) -> None:
             f"| `{row.key}` | {row.value:.3g} {row.unit} | {sign} {row.bar:g} | {met} "
             f"| {row.median_ms:.3f} ms | {peer} |"
         )
-    replace("benchmarks.core", lines)
+    replace("benchmarks.core", lines, page())

@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 
 from .row import PASSES
 
-PLACE = Path(__file__).parents[2] / "docs" / "offroad"
 COLOURS = {"fwd": "#1f5f8b", "grad": "#e07b39"}
 NAMES = {"fwd": "forward", "grad": "forward + gradient"}
 

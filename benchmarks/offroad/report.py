@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from benchmarks.readme import replace
+from benchmarks.readme import figure, measured, page, replace
 
 from .measure import Measured
 from .row import PASSES, Pass
@@ -106,12 +106,11 @@ def missed_bars(rows: Sequence[Measured]) -> dict[str, list[str]]:
 
 
 def write(rows: Sequence[Measured], machine: Mapping[str, object]) -> None:
-    """The README's table: a line for each row, both passes."""
+    """The table of this processor's page: a line for each row, both passes."""
     peers = dict.fromkeys(name for r in rows for name in (*r.peers, *r.failed))
     lines = [
-        f"Measured on {machine['processor']}, {machine['threads']} threads, by "
-        f"`python -m benchmarks.offroad --readme --peers {','.join(peers)}`; "
-        "† where the machine was slowed by others.",
+        measured(machine, f"python -m benchmarks.offroad --readme --peers {','.join(peers)}")
+        + "; † where the machine was slowed by others.",
         "",
         "| row | forward, ms | of bound | × best peer | gradient, ms | of bound | × best peer |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -126,8 +125,15 @@ def write(rows: Sequence[Measured], machine: Mapping[str, object]) -> None:
         "Geometric mean of the ratios off the road: "
         + ", ".join(f"{m:.2f} {w}" for w, m in means.items() if not math.isnan(m))
         + ".",
+        "",
+        f"![Each row against its best peer, and against its bound]({_picture()})",
     ]
-    replace("benchmarks.offroad", lines)
+    replace("benchmarks.offroad", lines, page())
+
+
+def _picture() -> str:
+    """The figure, from the page that shows it."""
+    return figure().with_suffix(".svg").relative_to(page().parent).as_posix()
 
 
 def _cells(row: Measured | None) -> list[str]:

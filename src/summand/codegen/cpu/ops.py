@@ -77,6 +77,18 @@ def emit_fold_op(
     return emit_op(fn, op, [acc, value], dtype, lanes)
 
 
+def joins_nan(fn: Function, name: str, dtype: DType, lanes: int) -> bool:
+    """Whether a fold may leave the NaNs of its values to `join_nan`, which takes two at once."""
+    extreme = _FOLDS.get(name, name) in ("max", "min") and dtype.is_float
+    return extreme and ops_float.joins(Arith(fn, _computed(dtype), lanes))
+
+
+def join_nan(fn: Function, acc: Value, one: Value, two: Value, dtype: DType, lanes: int) -> Value:
+    """A greatest or least value, but NaN where one of two values that it was chosen from is."""
+    out = ops_float.join_nan(Arith(fn, _computed(dtype), lanes), acc, one, two)
+    return Value(out.name, out.type, dtype)
+
+
 def _computed(dtype: DType) -> DType:
     return f32 if dtype in (f16, bf16) else dtype
 

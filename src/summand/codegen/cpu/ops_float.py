@@ -24,11 +24,20 @@ def _extreme(a: Arith, how: str, x: Value, y: Value, nan: bool) -> Value:
     picked = a.select(a.compare(how, x, y), x, y)
     if not nan:
         return picked
-    if a.lanes > 1 and not a.fn.unit.has_masks:
-        # Compared, lanes are all ones, which is a NaN: joined sooner than blended.
-        unordered = a.fn.cast("sext", a.compare("uno", x, x), a.int)
-        return a.from_bits(a.integer("or", a.to_bits(picked), unordered))
+    if joins(a):
+        return join_nan(a, picked, x, x)
     return a.select(a.compare("ord", x, x), picked, x)
+
+
+def joins(a: Arith) -> bool:
+    """Whether lanes that were compared are all ones, which is a NaN: joined sooner than blended."""
+    return a.lanes > 1 and not a.fn.unit.has_masks
+
+
+def join_nan(a: Arith, value: Value, x: Value, y: Value) -> Value:
+    """The value, but NaN where x or y is."""
+    unordered = a.fn.cast("sext", a.compare("uno", x, y), a.int)
+    return a.from_bits(a.integer("or", a.to_bits(value), unordered))
 
 
 def sign(a: Arith, x: Value) -> Value:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from summand.codegen.cpu import memory
 from summand.codegen.cpu.memory import Mask, Place
-from summand.codegen.cpu.ops import emit_op
+from summand.codegen.cpu.ops import emit_fold_op, emit_op, join_nan, joins_nan
 from summand.codegen.cpu.plan import NestPlan, Point, Sink
 from summand.codegen.cpu.states import States
-from summand.codegen.cpu.text import Function, Int, Value
+from summand.codegen.cpu.text import Function, Int, Value, split_type
 from summand.codegen.cpu.values import Key
 from summand.loops.nodes import Carry, Fold, Ref, Store
 
@@ -34,6 +34,7 @@ class Sinks(States):
     ) -> None:
         super().__init__(fn, plan, outer, bases, arrays)
         self.streaming = streaming
+        self._unjoined: dict[Key, Value] = {}  # by accumulator: a value whose NaN it has not yet
 
     def run(self, sinks: Sequence[Sink]) -> None:
         """Run sinks at all points of the block."""
@@ -51,6 +52,9 @@ class Sinks(States):
             for p in points:  # all sinks at one point: what they share need not live long
                 for sink in sinks:
                     self._run_at(sink, p, turn, done)
+        for slot, value in self._unjoined.items():
+            self._join(slot, value, value)
+        self._unjoined.clear()
 
     def _sparing(self, points: list[dict[str, int]], sinks: Sequence[Sink]) -> list[dict[str, int]]:
         """Points in an order that keeps few loads alive: dims that few read vary fastest."""
@@ -80,7 +84,30 @@ class Sinks(States):
             return
         done.add(key)
         slot = (*here, turn % self.plan.schedule.copies)
-        self.acc[slot] = self.accumulate(sink, p, self.acc[slot])
+        if joins_nan(self.fn, instr.combine.fn or "", instr.dtype, self.fold_width(sink)):
+            self._accumulate_extreme(sink, instr, p, slot)
+        else:
+            self.acc[slot] = self.accumulate(sink, p, self.acc[slot])
+
+    def _accumulate_extreme(self, sink: Sink, fold: Fold, p: Point, slot: Key) -> None:
+        """A greatest or least value; the NaNs of two steps join the accumulator at once."""
+        lanes = self.fold_width(sink)
+        (value,) = self.addends(sink, p)
+        (acc,) = self.acc[slot]
+        name = fold.combine.fn or ""
+        picked = emit_fold_op(self.fn, name, acc, value, fold.dtype, lanes, nan=False)
+        self.acc[slot] = [Value(picked.name, picked.type, fold.dtype)]
+        before = self._unjoined.pop(slot, None)
+        if before is None:
+            self._unjoined[slot] = value
+        else:
+            self._join(slot, before, value)
+
+    def _join(self, slot: Key, one: Value, two: Value) -> None:
+        (acc,) = self.acc[slot]
+        assert acc.dtype is not None
+        lanes = split_type(acc.type)[1]
+        self.acc[slot] = [join_nan(self.fn, acc, one, two, acc.dtype, lanes)]
 
     def _run_in_end_lanes(self, stores: Sequence[Sink]) -> None:
         """Stores after a reduction, in the lanes of the end, at all its points."""

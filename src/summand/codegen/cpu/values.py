@@ -499,12 +499,29 @@ class Values(Places):
         fold = self.plan.code[r]
         assert isinstance(fold, Fold)
         lanes = self.fold_width(r)
-        dims = frozenset(fold.dims)
-        tail = self.tail(p, dims, self.lanes) if lanes > 1 else None
-        mask = self.mask((), p, dims, tail)
+        mask = self._fold_mask(fold, p, lanes)
         if mask.free and acc is not None and self._sums_products(fold):
             a, b = self.factors(fold.args[0], p)
             return [self.fma(a, b, acc[0], fold.dtype)]
+        values = self._addends(fold, p, mask, lanes)
+        if acc is None:
+            return values
+        return self.combine(fold.combine, self.component_types(fold))(acc, values, lanes)
+
+    def addends(self, r: Ref, p: Point) -> list[Value]:
+        """What a fold is to take in at a point."""
+        fold = self.plan.code[r]
+        assert isinstance(fold, Fold)
+        lanes = self.fold_width(r)
+        return self._addends(fold, p, self._fold_mask(fold, p, lanes), lanes)
+
+    def _fold_mask(self, fold: Fold, p: Point, lanes: int) -> Mask:
+        dims = frozenset(fold.dims)
+        tail = self.tail(p, dims, self.lanes) if lanes > 1 else None
+        return self.mask((), p, dims, tail)
+
+    def _addends(self, fold: Fold, p: Point, mask: Mask, lanes: int) -> list[Value]:
+        """A fold's arguments at a point; the identity where the mask leaves lanes out."""
         values = [self.deep_value(a, p) for a in fold.args]
         if lanes > 1:
             values = [self.widened(v) for v in values]
@@ -512,9 +529,7 @@ class Values(Places):
             bits = memory.lane_mask(self.fn, mask, lanes)
             pairs = zip(values, self.identities(fold, lanes), strict=True)
             values = [self.fn.select(bits, v, i) for v, i in pairs]
-        if acc is None:
-            return values
-        return self.combine(fold.combine, self.component_types(fold))(acc, values, lanes)
+        return values
 
     def _sums_products(self, fold: Fold) -> bool:
         return fold.combine.fn == "add" and self.plan.is_product(fold.args[0])
