@@ -61,7 +61,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, object]]:
                 asked = {"row": row, "which": which, "seed": given.perturb}
                 try:
                     loops = [p.ready(asked)["loops"] for p in processes]
-                    record = _record(row, which, loops[0] == loops[1], _in_turns(processes))
+                    record = _record(row, which, loops[0] == loops[1] != "", _in_turns(processes))
                 except ProcessError as failure:
                     record = {"row": row, "pass": which, "failed": str(failure)}
                 records.append(record)
