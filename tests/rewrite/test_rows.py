@@ -6,6 +6,7 @@ import pytest
 import summand as sm
 from summand import dtypes as dt
 from summand.ir.builder import Builder
+from summand.ir.index import parse
 from summand.ir.interp import run
 from summand.ir.named import Named
 from summand.ir.nodes import SUM, Interleave, Type
@@ -94,3 +95,33 @@ def test_gathers_scatters_and_their_gradients(c, y, batch, order):
     np.testing.assert_allclose(float(found), (count * full**3).sum(), rtol=1e-4, atol=1e-4)
     expected = 3 * count * full**2
     np.testing.assert_allclose(gradient.numpy(b_, c_, y_), expected, rtol=1e-4, atol=1e-4)
+
+
+def windows(n=3, x=64, a=5, b=5):
+    """out[n, c, x, y] = u[n, c, x + a - 2, y + b - 2] for all a, b; 0 outside."""
+    build = Builder()
+    u = build.param(Type.of(dt.f32, {"n": n, "c": 4, "x": x, "y": x}))
+    index = {"x": parse("x + a - 2"), "y": parse("y + b - 2")}
+    return build.finish([build.reindex(u, index, {"x": x, "y": x, "a": a, "b": b}, "fill")])
+
+
+def test_an_array_with_windows_and_a_short_innermost_dim_is_copied():
+    before = windows()
+    after = gather_rows(before, [("c", "x", "y", "n")], [None])
+    verify(after)
+    assert copies(after) == 1
+    args = [Named(rng.standard_normal((3, 4, 64, 64)).astype(np.float32), ("n", "c", "x", "y"))]
+    np.testing.assert_array_equal(run(before, args)[0].array, run(after, args)[0].array)
+
+
+@pytest.mark.parametrize(
+    "program, order",
+    [
+        (windows(), ("n", "c", "y", "x")),  # vectors along the innermost dim
+        (windows(n=8), ("c", "x", "y", "n")),  # a vector of examples
+        (windows(a=3), ("c", "x", "y", "n")),  # few are read
+        (windows(x=16), ("c", "x", "y", "n")),  # a small array
+    ],
+)
+def test_other_windows_are_read_as_they_are(program, order):
+    assert text(gather_rows(program, [order], [None])) == text(program)

@@ -217,7 +217,8 @@ def _whole(
     nest = stream_ahead(replace(chain.nest, schedule=schedule), buffers, target)
     around = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
     kernel = chain.with_nest(rows_ahead(nest, buffers, target, around)).kernel_of()
-    if not chosen.packed:  # panels are all as wide: little was won there for much more code
+    # panels are all as wide, so little was won there; nor where memory is waited for
+    if not chosen.packed and chosen.cycles >= limits.floor:
         kernel = shorten_last(kernel, chosen.cycles, target)
     kernel = cut_tails(cut_rims(kernel, target))
     return Scheduled((*before, kernel), tuple(temporaries))

@@ -37,7 +37,7 @@ TOGETHER = 4  # unless it is one of so many
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
 DECISION = 1.5  # cycles of a comparison that decides for a step what a table's places need
-FAR_STORE = 6.0  # cycles more for each lane that is stored to a page of its own
+FAR_STORE = 6.0  # cycles more for each lane that is stored to a line that was driven out
 PAGE = 4096  # bytes; also what one way of the first cache holds
 TURNED = 4.0  # shuffles for each vector of a transposed block
 FREE = ("stop_gradient", "barrier", "real", "convert")
@@ -731,8 +731,7 @@ class _Counter:
         kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
         cycles /= max(1, self.merged)
-        apart = [abs(access.stride(p.dim)) * access.bits // 8 for p in self.lanes]
-        if kind == "gather" and min(apart) >= PAGE:
+        if kind == "gather" and self._stores_meet(access):
             cycles += FAR_STORE * self.width
         self._lines(
             group, deps, code_lines(kind, self.width) * (2 if access.combines else 1) * repeat
@@ -746,6 +745,13 @@ class _Counter:
             group.slots += cycles * repeat
         else:
             group.epilogue += cycles * repeat
+
+    def _stores_meet(self, access: Access) -> bool:
+        """Whether lanes are stored to pages of their own, more of them in one set of the first
+        cache than it holds: a line is gone before the next vectors fill it."""
+        steps = {p.dim: abs(access.stride(p.dim)) * access.bits // 8 for p in self.lanes}
+        rows = (self.facts.extents[d] * math.gcd(step, PAGE) for d, step in steps.items())
+        return min(steps.values()) >= PAGE and max(rows) > self.target.l1
 
     def _latency(self) -> tuple[float, bool]:
         code = self.facts.nest.code

@@ -30,6 +30,7 @@ from summand.schedule.nests import with_cycles
 
 MOST = 2  # dims that are cut; each doubles the code
 WORTH = 0.04  # of the cycles that the last tile as a nest of its own must save
+SHORT = 3  # a tile is not shorter than a whole one's third: it would be another kind of nest
 LEAST = 10_000.0  # cycles that it must save: code takes time to make
 
 
@@ -141,7 +142,11 @@ class _Shortened:
         rest = origin.step - origin.overlap
         pieces = nest.schedule.lanes if nest.schedule else ()
         lanes = math.prod(p.count for p in pieces if p.dim == dim)
-        if rest % lanes or origin.overlap < WORTH * origin.step * origin.number:
+        if (
+            rest % lanes
+            or rest * SHORT < origin.step
+            or origin.overlap < WORTH * origin.step * origin.number
+        ):
             return None
         short = substitute(nest, {dim: Form.of(dim) + origin.overlap})
         dims = tuple((d, rest if d == dim else n) for d, n in nest.dims)

@@ -5,7 +5,9 @@
 The dims that no index moves are a row. A parameter whose innermost dim is gathered, and a result
 whose innermost dim is a computed place, have their rows' elements far from each other; the copy is
 free to have them side by side, so that vectors load and store them. It is made where at least
-twice as many elements are gathered or scattered as there are, and a row fills half a vector.
+twice as many elements are gathered or scattered as there are, and a row fills half a vector. A
+parameter with overlapping windows is copied, too, where its innermost dim fills no vector (a batch
+of three) and each element is read many times.
 
 Needs the orders of parameters and results, so it is no pass of `PASSES`. Keeps every value.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from summand.ir.index import Form
 from summand.ir.nodes import Eqn, Interleave, Program, ReduceAt, Reindex, Var
 from summand.rewrite.places.solve import moved_position
 from summand.rewrite.rebuild import Rebuild
@@ -21,6 +24,8 @@ from summand.rewrite.rebuild import Rebuild
 Order = tuple[str, ...]
 OFTEN = 2  # elements read or written for each element of the array
 LEAST = 8  # elements of a row
+MANY = 16  # elements read for each element of an array, that windows overlap on
+LARGE = 1 << 14  # elements of an array
 
 
 def gather_rows(
@@ -34,9 +39,11 @@ def gather_rows(
     made = {o: eqn for eqn in program.eqns for o in eqn.outs}
     for eqn in program.eqns:
         match eqn.op:
-            case Reindex() as op if _moved(op, made) or op.arg not in given:
+            case Reindex() as op if op.arg not in given:
                 new.copy(eqn)
-            case Reindex() as op if _scattered(op, given[op.arg], op.arg, eqn.out):
+            case Reindex() as op if _is_narrow(op, given[op.arg], eqn.out) or (
+                not _moved(op, made) and _scattered(op, given[op.arg], op.arg, eqn.out)
+            ):
                 if op.arg not in copies:
                     copies[op.arg] = _copy(new, new.of(op.arg))
                 before = new.of(op.arg)
@@ -63,6 +70,16 @@ def _moved(op: Reindex, made: Mapping[Var, Eqn]) -> bool:
             if few:
                 return False
     return True
+
+
+def _is_narrow(op: Reindex, order: Order, moved: Var) -> bool:
+    """Whether windows overlap on an array whose innermost dim does not fill a vector."""
+    sizes = {d: n for d, n in op.arg.type.dims if n > 1}
+    inner = [d for d in order if d in sizes]
+    windows = any(isinstance(i, Form) and len(i.dims) > 1 for _, i in op.index)
+    narrow = bool(inner) and sizes[inner[-1]] < LEAST and inner[-1] not in dict(op.index)
+    often = moved.type.count >= MANY * op.arg.type.count
+    return windows and narrow and often and op.arg.type.count >= LARGE
 
 
 def _any_scattered(op: ReduceAt, eqn: Eqn, wanted: dict[Var, Order]) -> bool:
