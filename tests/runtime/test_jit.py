@@ -1,4 +1,5 @@
 import ctypes
+import threading
 
 import pytest
 
@@ -32,6 +33,20 @@ def test_two_libraries_with_the_same_names():
         for k in (1, 2)
     )
     assert (function(one, "add")(0), function(two, "add")(0)) == (1, 2)
+
+
+def test_code_is_linked_where_no_interrupt_comes(monkeypatch):
+    """An interrupt inside of llvmlite's link would free a string twice."""
+    threads, linker = [], jit._linker
+
+    def noted():
+        threads.append(threading.current_thread())
+        return linker()
+
+    monkeypatch.setattr(jit, "_linker", noted)
+    jit.load([jit.compile_object(ADD, machine.target())], ["add"])
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_assembly():

@@ -134,10 +134,35 @@ def load(objects: Sequence[bytes], names: Sequence[str]) -> Library:
     for name in names:
         builder.export_symbol(name)
     builder.add_current_process()
-    try:
+
+    def link() -> Library:
         return Library(builder.link(_linker(), f"summand{next(_serial)}"))
+
+    try:
+        return _undisturbed(link)
     except RuntimeError as error:
         raise InternalError(f"jit: cannot load machine code: {error}") from error
+
+
+def _undisturbed(call: Callable[[], Library]) -> Library:
+    """Call in a thread where no signal's handler runs: an interrupt between two lines of llvmlite's
+    `OutputString.close` frees a string twice."""
+    made: Future[Library] = Future()
+
+    def run() -> None:
+        try:
+            with _GATE:
+                made.set_result(call())
+        except BaseException as error:
+            made.set_exception(error)
+
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    try:
+        threading.Thread(target=run, name="summand-link").start()
+    except RuntimeError:  # at its exit the interpreter starts no more threads
+        return call()
+    return made.result()
 
 
 _serial = itertools.count()
