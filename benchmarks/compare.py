@@ -60,8 +60,9 @@ def measure(given: argparse.Namespace) -> list[dict[str, object]]:
             for which in given.passes.split(","):
                 asked = {"row": row, "which": which, "seed": given.perturb}
                 try:
-                    loops = [p.ready(asked)["loops"] for p in processes]
-                    record = _record(row, which, loops[0] == loops[1] != "", _in_turns(processes))
+                    before, now = (p.ready(asked)["loops"] for p in processes)
+                    same = bool(now) and before == now
+                    record = _record(row, which, same, _in_turns(processes))
                 except ProcessError as failure:
                     record = {"row": row, "pass": which, "failed": str(failure)}
                 records.append(record)

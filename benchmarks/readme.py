@@ -7,6 +7,7 @@ on, what others do: their peaks, and what stands between a program and them, are
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 from summand.runtime import machine
@@ -27,13 +28,13 @@ def page() -> Path:
     return README if bits >= WIDEST else ROOT / "docs" / f"measured-{bits}.md"
 
 
-def figure() -> Path:
+def figure_place() -> Path:
     """Where this processor's figure of the off-road suite is, without its suffix."""
     bits = vector_bits()
     return ROOT / "docs" / ("offroad" if bits >= WIDEST else f"offroad-{bits}")
 
 
-def measured(versions: dict[str, str], command: str) -> str:
+def measured(versions: Mapping[str, object], command: str) -> str:
     """On what, when and by what a table was measured."""
     return (
         f"Measured on {versions['processor']} ({vector_bits()}-bit vectors), {versions['threads']} "

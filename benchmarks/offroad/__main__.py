@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.harness import copy_bandwidth, fma_peak
-from benchmarks.readme import figure as place
+from benchmarks.readme import figure_place
 from benchmarks.versions import versions
 
 from . import compile_times, figure, report
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figure.draw(record["rows"], given.json.with_suffix(""))
     if given.readme:
         report.write(rows, machine)
-        figure.draw(record["rows"], place())
+        figure.draw(record["rows"], figure_place())
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from benchmarks.readme import figure, measured, page, replace
+from benchmarks.readme import figure_place, measured, page, replace
 
 from .measure import Measured
 from .row import PASSES, Pass
@@ -133,7 +133,7 @@ def write(rows: Sequence[Measured], machine: Mapping[str, object]) -> None:
 
 def _picture() -> str:
     """The figure, from the page that shows it."""
-    return figure().with_suffix(".svg").relative_to(page().parent).as_posix()
+    return figure_place().with_suffix(".svg").relative_to(page().parent).as_posix()
 
 
 def _cells(row: Measured | None) -> list[str]:

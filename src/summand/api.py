@@ -28,7 +28,7 @@ from summand.ir.strided import Flat, flat, read_in_place, views
 from summand.lang import trace
 from summand.lang.array import Array
 from summand.lang.describe import message, source_row
-from summand.lang.function import Call, Order, Traced, arguments, tag_of, trace_call
+from summand.lang.function import Call, Order, Traced, are_arrays, arguments, tag_of, trace_call
 from summand.lang.graph import Buffer, result_leaf
 from summand.lang.location import here
 from summand.lang.pytree import leaves_of, unflatten
@@ -56,12 +56,9 @@ def interpret() -> Iterator[None]:
 
 def evaluate(*trees: T) -> tuple[T, ...]:
     """Compute the lazy arrays in pytrees, all in one program; returns the pytrees."""
-    leaves = trees if _ARRAYS.issuperset(map(type, trees)) else leaves_of(trees)
+    leaves = trees if are_arrays(trees) else leaves_of(trees)
     trace.evaluate([leaf.sized("evaluate") for leaf in leaves if isinstance(leaf, Array)])
     return trees
-
-
-_ARRAYS = frozenset({Array})  # trees that are leaves: to look for others would take longer
 
 
 def run_program(

@@ -54,7 +54,7 @@ class Call:
 
 def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
     """Flatten a call; lazy arrays among the arguments are computed, all together."""
-    plain = not kwargs and _ARRAYS.issuperset(map(type, args))
+    plain = not kwargs and are_arrays(args)
     if plain:
         leaves, tree = [*args], _plain(len(args))
     else:
@@ -87,6 +87,11 @@ def arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
 
 
 _ARRAYS = frozenset({Array})
+
+
+def are_arrays(values: tuple[object, ...]) -> bool:
+    """Whether all are arrays, so that no tree has to be looked through."""
+    return _ARRAYS.issuperset(map(type, values))
 
 
 @functools.cache

@@ -276,7 +276,7 @@ def evaluate(
     values: Sequence[Sized], orders: Sequence[tuple[str, ...] | None] | None = None
 ) -> None:
     """Compute values and keep their numbers. `orders` asks for memory orders of the results."""
-    if not any(v.node.buffers[v.out] is None for v in values):
+    if all(v.buffer is not None for v in values):
         return
     asked = orders or [None] * len(values)
     wanted: dict[Value, tuple[Sized, tuple[str, ...] | None]] = {}

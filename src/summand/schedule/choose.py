@@ -60,7 +60,7 @@ from summand.schedule.nests import (
 )
 from summand.schedule.order import fetched_again
 from summand.schedule.pack import (
-    is_far_row,
+    is_driven_out,
     pack_ahead,
     pack_in_task,
     packed_elements,
@@ -551,7 +551,7 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
         if load.dims & lanes:
             tile = math.prod(choice.step(d) for d in load.dims if d not in facts.reduced)
             walked += steps * tile * load.bits / 8
-        elif load.ref not in choice.packed and is_far_row(facts, load, lanes, target):
+        elif load.ref not in choice.packed and is_driven_out(facts, load, lanes, target):
             walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
     order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
@@ -584,7 +584,7 @@ def _slabs(
     facts = analyse(chain.nest, {n: b.dtype.bits for n, b in buffers.items()})
     facts = replace(facts, extents=whole.extents)
     for load in facts.loads:
-        if load.buffer in {b.name for b in packed} or not is_far_row(facts, load, lanes, target):
+        if load.buffer in {b.name for b in packed} or not is_driven_out(facts, load, lanes, target):
             continue
         ref = _own_ref(chain, load)
         slab = slab_bytes(chain, ref, load.bits // 8)
@@ -621,6 +621,6 @@ def _operand_bytes(
             places = math.prod(facts.extents[d] for d in load.dims)
             known = min(places, most.get(load.buffer, places)) if load.loose else places
             row = not load.dims & lanes
-            copied = SLAB_BYTES if row and is_far_row(facts, load, lanes, target) else 1.0
+            copied = SLAB_BYTES if row and is_driven_out(facts, load, lanes, target) else 1.0
             sizes[not row] += known * copied * load.bits / 8
     return Operands(sizes[0], sizes[1])

@@ -681,12 +681,10 @@ class _Counter:
             is_decidable(self.facts, g, lanes, self.looped) for g in fresh
         )
         self.decided |= fresh
-        masks = pipes_of(self.target).masks * repeat
-        tiled = self.tileable
-        cycles = cycles * repeat
-        asked = asked_of(self.facts, access, tiled, lanes, self.looped, cycles, masks)
+        costs = cycles * repeat, pipes_of(self.target).masks * repeat
+        asked = asked_of(self.facts, access, self.tileable, lanes, self.looped, *costs)
         self.asked.append(asked)
-        return float(asked.share(np.ones((1, len(tiled)), np.int64))[0])
+        return float(asked.share(np.ones((1, len(self.tileable)), np.int64))[0])
 
     def _streams(self, access: Access) -> bool:
         """Whether an array too large for the first cache is read, each element once."""

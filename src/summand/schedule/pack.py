@@ -345,7 +345,7 @@ def pack_in_task(
     return Packed(new, None, buffer)
 
 
-def is_far_row(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
+def is_driven_out(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
     """Whether an operand's steps along the reduction lie in different pages, and meet in so few
     sets of the second cache that one pass over them drives out what the next one would find there.
 

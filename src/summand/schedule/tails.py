@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from summand.ir.index import Form
 from summand.loops.nodes import Bound, Guard, Kernel, Let, Loop, Nest, Stmt, When
@@ -84,14 +85,13 @@ def _in_two(nest: Nest, bound: Bound) -> list[tuple[Guard, Nest]]:
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """A tile's origin, `step` positions after the one before; the last of `number` tiles begins
-    `overlap` positions earlier. There are `runs` of each tile."""
+    `overlap` positions earlier."""
 
     dim: str
     tile: str
     step: int
     number: int
     overlap: int
-    runs: int
 
 
 def shorten_last(kernel: Kernel, cycles: float, target: Target) -> Kernel:
@@ -115,7 +115,7 @@ class _Shortened:
         for stmt in stmts:
             match stmt:
                 case Nest():
-                    out += self._nest(stmt, origins)
+                    out += self._nest(stmt, origins, math.prod(sizes.values()))
                 case Loop():
                     inner = self.body(stmt.body, {**sizes, stmt.dim: stmt.extent}, origins)
                     out.append(replace(stmt, body=inner))
@@ -125,20 +125,22 @@ class _Shortened:
                     out.append(replace(stmt, body=self.body(stmt.body, sizes, known)))
                 case When():
                     out.append(stmt)
+                case _:
+                    assert_never(stmt)
         return tuple(out)
 
-    def _nest(self, nest: Nest, origins: tuple[_Origin, ...]) -> list[Stmt]:
+    def _nest(self, nest: Nest, origins: tuple[_Origin, ...], runs: int) -> list[Stmt]:
         for origin in origins:
             dim = _moved_by(nest, origin)
-            last = None if dim is None else self._last(nest, dim, origin)
+            last = None if dim is None else self._last(nest, dim, origin, runs // origin.number)
             if last is not None:
                 at, number = Form.of(origin.tile), origin.number - 1
                 first = When((Guard(at, number),), (nest,))
                 return [first, When((Guard(at - number, 1),), (last,))]
         return [nest]
 
-    def _last(self, nest: Nest, dim: str, origin: _Origin) -> Nest | None:
-        """The nest of the last tile, if it takes so much less than a whole one."""
+    def _last(self, nest: Nest, dim: str, origin: _Origin, runs: int) -> Nest | None:
+        """The nest of the last tile, which has so many runs, if it takes much less time."""
         rest = origin.step - origin.overlap
         pieces = nest.schedule.lanes if nest.schedule else ()
         lanes = math.prod(p.count for p in pieces if p.dim == dim)
@@ -151,9 +153,9 @@ class _Shortened:
         short = substitute(nest, {dim: Form.of(dim) + origin.overlap})
         dims = tuple((d, rest if d == dim else n) for d, n in nest.dims)
         last, cycles = with_cycles(
-            replace(short, dims=dims, schedule=None), self.bits, self.target, origin.runs
+            replace(short, dims=dims, schedule=None), self.bits, self.target, runs
         )
-        saved = self.cycles / origin.number - cycles * origin.runs
+        saved = self.cycles / origin.number - cycles * runs
         return last if saved > max(LEAST, WORTH * self.cycles) else None
 
 
@@ -166,7 +168,7 @@ def _origin(let: Let, sizes: Mapping[str, int]) -> _Origin | None:
     overlap = step * (number - 1) - let.hi
     if let.form.const or step <= 0 or not 0 < overlap < step:
         return None
-    return _Origin(let.dim, dims[0], step, number, overlap, math.prod(sizes.values()) // number)
+    return _Origin(let.dim, dims[0], step, number, overlap)
 
 
 def _moved_by(nest: Nest, origin: _Origin) -> str | None:
