@@ -31,7 +31,14 @@ from summand.schedule.ahead import (
 from summand.schedule.beside import side_by_side
 from summand.schedule.block import block_reduction, blockable_folds, blocks_of, blocks_wanted
 from summand.schedule.copies import copies_wanted, is_scatter, private_copies
-from summand.schedule.grid import Operands, contraction_tasks, free_units, spread, task_goal
+from summand.schedule.grid import (
+    Operands,
+    Unit,
+    contraction_tasks,
+    free_units,
+    spread,
+    task_goal,
+)
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import (
     Chain,
@@ -52,6 +59,7 @@ from summand.schedule.nests import (
     is_map,
     is_plain,
     memory_floor,
+    packed_bytes,
     reach,
     reduction_order,
     scheduled_nest,
@@ -60,6 +68,7 @@ from summand.schedule.nests import (
 )
 from summand.schedule.order import fetched_again
 from summand.schedule.pack import (
+    LINE,
     is_driven_out,
     pack_ahead,
     pack_in_task,
@@ -74,6 +83,7 @@ from summand.schedule.tails import cut_tails, shorten_last
 from summand.schedule.together import in_phases, independent
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
+LONG_TILE = 1000.0  # cycles between two stores to a line that two cores share, which then are cheap
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
 ROW_BYTES = 1024  # rows at least this far apart are read one after the other
@@ -189,7 +199,7 @@ def _whole(
     chain = chain.with_nest(facts.nest)
     if not facts.extents:
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
-    chain = _tile_loops(chain, facts, choice)
+    chain = _tile_loops(chain, facts, choice, target)
     inside, least = _packed_in_tasks(chain, facts, choice, target)
     whole, chosen = facts, choice
     chain, facts, choice = _apart(chain, facts, choice)
@@ -322,8 +332,9 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     return False
 
 
-def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
-    """Loops over register tiles that the nest cannot express: panels, and remainders moved back."""
+def _tile_loops(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
+    """Loops over register tiles that the nest cannot express: panels of what the first cache does
+    not hold, and remainders moved back."""
     if is_map(facts, choice) or not may_repeat(chain.nest):
         return chain
     lanes = [p.dim for p in choice.lanes if p.dim in facts.kept]
@@ -332,12 +343,14 @@ def _tile_loops(chain: Chain, facts: Facts, choice: Choice) -> Chain:
     columns = sorted((d for d in kept if d in beside), key=lambda d: -reach(facts.stores, d))
     rows = sorted((d for d in kept if d not in beside), key=lambda d: -reach(facts.stores, d))
     open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
-    panels = {d for a in facts.loads if a.ref in choice.packed for d in a.dims if d in lanes}
+    packed = [a for a in facts.loads if a.ref in choice.packed]
+    large = packed_bytes(facts, choice) > target.l1
+    panels = {d for a in packed for d in a.dims if d in lanes and large}
     uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
     if choice.order:
         open_ = [d for d in choice.order if d in open_]
-        last = max((k for k, d in enumerate(open_) if d in uneven), default=-1)
-        uneven = set(open_[: last + 1])
+    last = max((k for k, d in enumerate(open_) if d in uneven), default=-1)
+    uneven = set(open_[: last + 1])  # what is outside of an uneven dim stays outside of it
     if _tile_cycles(facts, choice) < SMALL_TILE:
         uneven = set()
     outside = panels | uneven | (set(columns) if uneven & set(rows) else set())
@@ -485,9 +498,14 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
     loops = {v.dim for v in chain.levels}
     names = [f"{d}_o" if f"{d}_o" in loops else d for d in kept]
     goal = task_goal(_work(facts, choice, target))
+    together = {n: _in_a_line(facts, d, choice) for n, d in zip(names, kept, strict=True)}
+
+    def units(names: Sequence[str]) -> list[Unit]:
+        return free_units(chain, names, choice.steps, together)
+
     if choice.order:
-        units = [n for d in choice.order for n, k in zip(names, kept, strict=True) if k == d]
-        return spread(chain, free_units(chain, units, choice.steps), goal)
+        ordered = [n for d in choice.order for n, k in zip(names, kept, strict=True) if k == d]
+        return spread(chain, units(ordered), goal)
     rows = [n for n, d in zip(names, kept, strict=True) if d not in lanes]
     apart = [d for d in kept if d not in lanes and not _read_by_all(facts, d)]
     if math.prod(facts.extents[d] for d in apart) >= FEWEST_TASKS:
@@ -501,12 +519,20 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
         operands = _operand_bytes(facts, lanes, first, sizes, target)
         goal, share = contraction_tasks(goal, choice.cycles, operands, tiles, target.l2 // 2)
         goal = max(goal, least)
-        spread_out = spread(chain, free_units(chain, columns, choice.steps), share)
-        goal = max(1, goal // math.prod(n for _, n in spread_out.kernel.grid))
-        chain = spread(spread_out, free_units(spread_out, rows, choice.steps), goal)
+        chain = spread(chain, units(columns), share)
+        goal = max(1, goal // math.prod(n for _, n in chain.kernel.grid))
+        chain = spread(chain, units(rows), goal)
         if len(chain.kernel.grid) > 0:
             return chain
-    return spread(chain, free_units(chain, [*rows, *columns], choice.steps), goal)
+    return spread(chain, units([*rows, *columns]), goal)
+
+
+def _in_a_line(facts: Facts, dim: str, choice: Choice) -> int:
+    """How many tiles along a dim store to one cache line, where they do so often."""
+    if _tile_cycles(facts, choice) > LONG_TILE:
+        return 1
+    moved = (abs(s.stride(dim)) * s.bits // 8 * choice.step(dim) for s in facts.stores)
+    return max((-(-LINE // m) for m in moved if m), default=1)
 
 
 def _read_by_all(facts: Facts, dim: str) -> int:

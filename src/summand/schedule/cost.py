@@ -475,14 +475,16 @@ def build_model(
     packed: frozenset[int] = frozenset(),
     turned: frozenset[int] = frozenset(),
     merged: int = 0,
+    end: Sequence[Piece] = (),
 ) -> Model:
     """Count what every value of the nest costs, with these lanes.
 
     `packed` loads are contiguous, `turned` ones transposed in registers; `merged`: so many vectors
-    are folded together into one, lane by lane.
+    are folded together into one, lane by lane. `end`: the lanes in which a result is stored, where
+    it is transposed for that.
     """
     counter = _Counter(facts, tuple(lanes), unrolled, tuple(tileable), target, packed)
-    counter.turned, counter.merged = turned, merged
+    counter.turned, counter.merged, counter.end = turned, merged, tuple(end)
     return counter.model()
 
 
@@ -502,6 +504,7 @@ class _Counter:
         self.target, self.packed = target, packed
         self.turned: frozenset[int] = frozenset()
         self.merged = 0
+        self.end: tuple[Piece, ...] = ()
         self.decided: set[Guard] = set()
         self.asked: list[Asked] = []
         self.readers = readers_of(facts)
@@ -668,6 +671,9 @@ class _Counter:
             elif often > 0.5:  # addresses that are selected are all read at once
                 group.selected += repeat
         else:
+            if self.end:  # as it lies, or transposed as the result is
+                there = lane_kind(access.strides, access.loose, self.end)
+                cycles = min(cycles + TURNED, load_cycles(there, self.width) * share)
             group.epilogue += cycles * repeat
             if self._read_in_loop(access.ref) and kind != "splat":
                 group.hoisted += repeat * self.wide(access.bits)
@@ -726,9 +732,10 @@ class _Counter:
     def _store(self, access: Access) -> None:
         deps = self.facts.deps[access.ref] | access.dims
         group, repeat = self.group(deps)
-        kind = "splat" if self.merged else lane_kind(access.strides, access.loose, self.lanes)
+        lanes = self.end or self.lanes
+        kind = "splat" if self.merged else lane_kind(access.strides, access.loose, lanes)
         cycles = store_cycles(kind, self.width) * self.wide(access.bits)
-        cycles /= max(1, self.merged)
+        cycles = (cycles + (TURNED if self.end else 0.0)) / max(1, self.merged)
         if kind == "gather" and self._stores_meet(access):
             cycles += FAR_STORE * self.width
         self._lines(

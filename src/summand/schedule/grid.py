@@ -11,8 +11,9 @@ first; lanes only where there are not enough rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from summand.loops.nodes import Loop
 from summand.schedule.moves import Chain, is_free, may_repeat, parallelise, tile
@@ -37,12 +38,14 @@ class Operands:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A loop, or a nest dim in steps of `step` positions, that may be spread over tasks."""
+    """A loop, or a nest dim in steps of `step` positions, that may be spread over tasks; each takes
+    at least so many: those that store to one cache line, which no two cores can own at once."""
 
     dim: str
     count: int  # steps
     step: int = 1
     is_loop: bool = False
+    least: int = 1
 
 
 def task_goal(cycles: float, packing: bool = False) -> int:
@@ -61,9 +64,9 @@ def _block(unit: Unit, wanted: float, exact: bool, others: int = 1, twice: float
     """Steps to a task: about `count / wanted`, so that little is computed twice (where the last
     task is moved back) and the tasks, for each of as many as `others` of them, come out even."""
     count = unit.count
-    ideal = max(1, int(count / wanted))
+    ideal = max(unit.least, int(count / wanted))
     if wanted >= count:
-        return 1
+        return min(unit.least, count)
     best, least = count, math.inf
     for block in dict.fromkeys((*_near(ideal, count), count)):
         waste = -(-count // block) * block / count - 1
@@ -146,15 +149,21 @@ def _outermost(chain: Chain, before: set[str]) -> Chain:
     return parallelise(replace(chain, levels=(*new, *old)), loop.dim)
 
 
-def free_units(chain: Chain, order: Sequence[str], steps: dict[str, int]) -> list[Unit]:
-    """Units of the nest's dims in this order, as far as they may be independent tasks."""
+def free_units(
+    chain: Chain,
+    order: Sequence[str],
+    steps: Mapping[str, int],
+    least: Mapping[str, int] = MappingProxyType({}),
+) -> list[Unit]:
+    """Units of the nest's dims in this order, as far as they may be independent tasks; `least`
+    steps of each go together."""
     loops = {v.dim: v.extent for v in chain.levels if isinstance(v, Loop)}
     extents = chain.nest.extents
     out = []
     for dim in order:
         if dim in loops:
-            out.append(Unit(dim, loops[dim], is_loop=True))
+            out.append(Unit(dim, loops[dim], is_loop=True, least=least.get(dim, 1)))
         elif is_free(chain.nest, dim):
             step = min(steps.get(dim, 1), extents[dim])
-            out.append(Unit(dim, -(-extents[dim] // step), step))
+            out.append(Unit(dim, -(-extents[dim] // step), step, least=least.get(dim, 1)))
     return out

@@ -127,13 +127,15 @@ class Sums:
     def _add(self, root: Var, found: Sum, op: Reduce, nest: Nest) -> None:
         over = [self.walked[d] for d in found.dims if d in self.walked]
         parts = tuple(w.tile.dim for w in over if w.parts > 1)
+        again = any(w.steps > 1 for w in over)
         whole = self.task.storage[root]
         wide = accumulator(whole.dtype)
-        if parts or (wide != whole.dtype and any(w.steps > 1 for w in over)):
-            order = improved(root, [nest], dict(self.orders))
+        order = improved(root, [nest], dict(self.orders))
+        # what is added to in the order of rows that lie apart had better be near, and moved at last
+        if parts or (again and (wide != whole.dtype or order != self.orders[root])):
             self.task.storage[root] = self._memory(root, order, wide, parts)
             self._parted.append((root, op, whole, self.task.storage[root], parts))
-        if any(w.steps > 1 for w in over):
+        if again:
             self.task.combines[root] = SCALAR_OP[op.monoid.name]
             self.start += self._identity(root, found, op)
 

@@ -22,7 +22,7 @@ from summand.schedule.moves import (
     merge_dims,
 )
 from summand.schedule.order import tile_order
-from summand.schedule.pack import LINE
+from summand.schedule.pack import LINE, packed_elements
 from summand.schedule.registers import Choice, Limits, choose_registers
 
 MOST_UNROLL = 32  # cycles of operations on accumulators in the innermost loop
@@ -59,10 +59,22 @@ def best_form(
 
 def _order(facts: Facts, choice: Choice, target: Target) -> tuple[str, ...]:
     """The order of a reduction's tiles, where the usual one would fetch much again and again."""
-    if is_map(facts, choice) or choice.packed or facts.ordered or choice.end_lanes:
+    if is_map(facts, choice) or facts.ordered:
+        return ()
+    panels = packed_bytes(facts, choice)
+    if panels > target.l1:  # what walks panels stays with one as long as it can
         return ()
     default = [d for d in _ordered_loops(facts, choice) if d in facts.kept]
-    return tile_order(facts, choice.steps, default, choice.cycles, target)
+    loads = tuple(a for a in facts.loads if a.ref not in choice.packed)
+    read = replace(facts, loads=loads)
+    return tile_order(read, choice.steps, default, choice.cycles, target, panels)
+
+
+def packed_bytes(facts: Facts, choice: Choice) -> int:
+    """Bytes of the packed operands."""
+    lanes = frozenset(p.dim for p in choice.lanes)
+    packed = (a for a in facts.loads if a.ref in choice.packed)
+    return sum(packed_elements(facts, a, lanes) * a.bits // 8 for a in packed)
 
 
 def memory_floor(facts: Facts, target: Target) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from summand.loops.nodes import Ref
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
-from summand.schedule.cost import FETCH
+from summand.schedule.cost import FETCH, PAGE
 from summand.schedule.grid import L3_BYTES
 from summand.schedule.pack import LINE
 
@@ -45,17 +45,39 @@ def lines_of(access: Access, extents: Mapping[str, int], deps: Sequence[frozense
 def _lines(access: Access, directions: Sequence[tuple[int, int]]) -> int:
     """Lines of a box of places: stride and number along each of its directions."""
     size = max(1, access.bits // 8)
-    groups: list[list[int]] = []  # distance and number of places, near ones first
+    groups = _groups(size, directions)
+    near = [g for g in groups if g[0] < LINE]
+    run = max(step * (count - 1) for step, count in near) + size
+    rows = math.prod(count for step, count in groups if step >= LINE)
+    rows *= math.prod(count for step, count in near[:-1] if step * count > LINE)
+    begins = math.gcd(LINE, *(step for step, _ in groups if step >= LINE))
+    if begins < LINE:  # at any multiple of it within a line
+        return math.ceil((max(0, run - begins) / LINE + 1) * rows)
+    return math.ceil(run / LINE) * rows
+
+
+def _groups(size: int, directions: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Distance and number of the places of a box, near ones first; what overlaps is one."""
+    groups: list[list[int]] = []
     for stride, n in [(size, 1), *sorted((stride * size, n) for stride, n in directions)]:
         if groups and stride <= groups[-1][0] * groups[-1][1]:
             groups[-1][1] += max(1, stride // groups[-1][0]) * (n - 1)
         else:
             groups.append([stride, n])
-    near = [g for g in groups if g[0] < LINE]
-    run = max(step * (count - 1) for step, count in near) + size
-    rows = math.prod(count for step, count in groups if step >= LINE)
-    rows *= math.prod(count for step, count in near[:-1] if step * count > LINE)
-    return math.ceil(run / LINE) * rows
+    return [(step, count) for step, count in groups]
+
+
+def _share_of_sets(access: Access, extents: Mapping[str, int]) -> float:
+    """Which share of a cache's sets the lines of a box fall into, as far as the place within a page
+    says; where pages lie nobody knows."""
+    walks = [(abs(access.stride(d)), n) for d, n in extents.items() if access.stride(d) and n > 1]
+    covered = 1
+    for step, count in _groups(max(1, access.bits // 8), walks):
+        if step < LINE:
+            covered *= max(1, step * count // LINE)
+        else:
+            covered *= min(count, PAGE // math.gcd(step, PAGE))
+    return min(1.0, covered * LINE / PAGE)
 
 
 def _lines_within(access: Access, box: Mapping[str, int], deps: Sequence[frozenset[str]]) -> int:
@@ -84,25 +106,45 @@ def _steps(computed: Iterable[Ref], box: Mapping[str, int], deps: Sequence[froze
 
 
 class _Walk:
-    """What a nest fetches, by the dims that are inside of a cache's boundary."""
+    """What a nest fetches, by the dims that are inside of a cache's boundary, with so many bytes
+    `beside` it."""
 
-    def __init__(self, facts: Facts, steps: Mapping[str, int]) -> None:
+    def __init__(self, facts: Facts, steps: Mapping[str, int], beside: int = 0) -> None:
         self.facts = facts
         self.accesses = (*facts.loads, *facts.stores)
+        self.beside = beside // LINE
         self.tile = {
             d: n if d in facts.reduced else min(n, steps.get(d, 1))
             for d, n in facts.extents.items()
         }
         self.trips = {d: -(-facts.extents[d] // self.tile[d]) for d in facts.kept}
         self._lines: dict[frozenset[str], int] = {}
+        self._fits: dict[tuple[frozenset[str], int], bool] = {}
+
+    def _touched(self, inside: frozenset[str]) -> tuple[dict[str, int], list[tuple[Access, int]]]:
+        """The box that is walked with the dims inside, and the lines that each access touches."""
+        extents = {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
+        seen = {(a.buffer, a.at): a for a in self.accesses}
+        return extents, [(a, lines_of(a, extents, self.facts.deps)) for a in seen.values()]
 
     def lines(self, inside: frozenset[str]) -> int:
         """Lines that are touched while the dims inside are walked once."""
         found = self._lines.get(inside)
         if found is None:
-            extents = {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
-            seen = {(a.buffer, a.at): lines_of(a, extents, self.facts.deps) for a in self.accesses}
-            found = self._lines[inside] = sum(seen.values())
+            seen = self._touched(inside)[1]
+            found = self._lines[inside] = self.beside + sum(n for _, n in seen)
+        return found
+
+    def fits(self, inside: frozenset[str], cache: int) -> bool:
+        """Whether what the dims inside touch stays in a cache of so many bytes; not so where its
+        lines meet in few of the cache's sets."""
+        found = self._fits.get((inside, cache))
+        if found is None:
+            found = self.lines(inside) * LINE <= HELD * cache
+            if found:
+                extents, seen = self._touched(inside)
+                found = all(n * LINE <= _share_of_sets(a, extents) * cache for a, n in seen)
+            self._fits[(inside, cache)] = found
         return found
 
     def fetched(self, inside: frozenset[str], around: str | None) -> int:
@@ -111,16 +153,18 @@ class _Walk:
         whole = inside if around is None else inside | {around}
         return self.lines(whole) * math.prod(n for d, n in self.trips.items() if d not in whole)
 
-    def of_order(self, order: Sequence[str], room: float) -> int:
+    def of_order(self, order: Sequence[str], cache: int) -> int:
         """Lines that are fetched in an order, outer dims first."""
         inside = frozenset[str]()
+        if not self.fits(inside, cache):
+            return self.fetched(inside, None)
         for dim in reversed(order):
-            if self.lines(inside | {dim}) * LINE > room:
+            if not self.fits(inside | {dim}, cache):
                 return self.fetched(inside, dim)
             inside |= {dim}
         return self.fetched(inside, None)
 
-    def best(self, dims: Sequence[str], room: float) -> list[list[str]]:
+    def best(self, dims: Sequence[str], cache: int) -> list[list[str]]:
         """The dims with which the least is fetched: the loop around those whose lines fit, and
         these; the fewest such dims, in every way that is as good."""
         ways = list[list[str]]()
@@ -129,7 +173,7 @@ class _Walk:
             found: list[tuple[int, list[str]]] = []
             for chosen in itertools.combinations(dims, count):
                 inside = frozenset(chosen)
-                if self.lines(inside) * LINE > room:
+                if not self.fits(inside, cache):
                     continue
                 outside: list[str | None] = [d for d in dims if d not in inside]
                 for around in outside or [None]:
@@ -159,14 +203,20 @@ def _pace(lines: int, target: Target) -> float:
 
 
 def tile_order(
-    facts: Facts, steps: Mapping[str, int], default: Sequence[str], cycles: float, target: Target
+    facts: Facts,
+    steps: Mapping[str, int],
+    default: Sequence[str],
+    cycles: float,
+    target: Target,
+    beside: int = 0,
 ) -> tuple[str, ...]:
-    """Kept dims, outer first, where another order than the default one saves much; else ()."""
-    walk = _Walk(facts, steps)
+    """Kept dims, outer first, where another order than the default one saves much; else (). So many
+    bytes `beside` what the nest touches are taken to stay near."""
+    walk = _Walk(facts, steps, beside)
     open_ = [d for d in default if walk.trips[d] > 1]
-    large, small = HELD * target.l2, HELD * target.l1
-    fits = walk.lines(frozenset(open_)) * LINE <= large
-    if not 1 < len(open_) <= MOST_DIMS or fits or walk.lines(frozenset()) * LINE > large:
+    large, small = target.l2, target.l1
+    fits = walk.fits(frozenset(open_), large)
+    if not 1 < len(open_) <= MOST_DIMS or fits or not walk.fits(frozenset(), large):
         return ()
     pace = _pace(walk.lines(frozenset(open_)), target)
 
@@ -179,7 +229,7 @@ def tile_order(
     return tuple(order)
 
 
-def _orders(walk: _Walk, dims: Sequence[str], large: float, small: float) -> Iterator[list[str]]:
+def _orders(walk: _Walk, dims: Sequence[str], large: int, small: int) -> Iterator[list[str]]:
     """Orders in which each of two caches fetches the least."""
     for far in walk.best(dims, large):
         for near in walk.best(far[1:], small) or [[]]:

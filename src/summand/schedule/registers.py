@@ -416,22 +416,29 @@ def _half_lanes(
 def end_candidates(facts: Facts, limits: Limits, lanes: Sequence[Piece], width: int) -> list[str]:
     """Dims that the lanes may become when the values are stored: unit stride in every store.
 
-    Reduced lanes are merged into them; in a map the loaded vectors are transposed.
+    Reduced lanes are merged into them; in a map the loaded vectors are transposed, of a reduction
+    the results.
     """
-    if facts.carried or limits.single or len(facts.stores) == 0:
+    if facts.carried or facts.ordered or len(facts.stores) == 0:
         return []
     dim = lanes[-1].dim
     others = [p.dim for p in lanes[:-1]]
-    is_map = not facts.reduced
-    if (others and is_map) or len(others) > 1 or (not is_map and dim not in facts.reduced):
+    merges = dim in facts.reduced
+    if (
+        (others and not merges)
+        or len(others) > 1
+        or (limits.single and (merges or not facts.reduced))
+    ):
         return []
-    if is_map and not any(a.stride(dim) == 1 and dim not in a.loose for a in facts.loads):
+    if not facts.reduced and not any(
+        a.stride(dim) == 1 and dim not in a.loose for a in facts.loads
+    ):
         return []
     out = []
     for end in others or facts.kept:
-        if end == dim or end in facts.ordered or facts.extents[end] < width:
+        if end in (dim, *limits.single) or facts.extents[end] < width:
             continue
-        if facts.extents[end] % width and not is_map and not others:
+        if facts.extents[end] % width and merges and not others:
             continue
         whole = all(s.stride(end) == 1 and end not in s.loose for s in facts.stores)
         if whole and not any(s.combines for s in facts.stores):
@@ -516,35 +523,47 @@ def _with_end(
     piece = lanes[-1]
     width = math.prod(p.count for p in lanes)
     merged = piece.dim in facts.reduced
-    inside = lanes if merged else (Piece(end, width),)
-    rows = end if merged else piece.dim
-    turned = frozenset(
-        a.ref
-        for a in facts.loads
-        if not merged and a.stride(piece.dim) == 1 and a.stride(end) != 1 and not a.loose
-    )
     vectors = piece.count if merged else width
-    model = build_model(
-        facts, inside, unrolled, (rows,), target, turned=turned, merged=vectors if merged else 0
-    )
+    packed = frozenset[int]()
+    if merged:
+        model = build_model(facts, lanes, unrolled, (end,), target, merged=vectors)
+    elif facts.reduced:
+        packed = packable(facts, lanes, target) if limits.may_pack else packed
+        to = (Piece(end, width),)
+        model = build_model(facts, lanes, unrolled, (end,), target, packed, end=to)
+    else:
+        turned = frozenset(
+            a.ref
+            for a in facts.loads
+            if a.stride(piece.dim) == 1 and a.stride(end) != 1 and not a.loose
+        )
+        to = (Piece(end, width),)
+        model = build_model(facts, to, unrolled, (piece.dim,), target, turned=turned)
     one = score(model, [vectors], target)
-    number = math.prod(facts.extents[d] for d in facts.kept if d not in (end, piece.dim))
-    number *= -(-facts.extents[end] // width)
+    number = float(math.prod(facts.extents[d] for d in facts.kept if d not in (end, piece.dim)))
     if not merged:
         number *= -(-facts.extents[piece.dim] // width)
+    if merged or not facts.reduced:
+        number *= -(-facts.extents[end] // width)
+    else:
+        weigh = _Traffic(facts, (end,), lanes, True, target, packed, False)
+        number *= float(weigh.factor(np.array([[vectors]]))[0])
+    packing = packing_cycles(facts, lanes, packed, target)
+    cost = float(limits.cost(np.array(number * one.cycles), np.array(one.lines)))
     return Choice(
         lanes,
         (Piece(end, vectors),),
         unrolled,
-        number * one.cycles,
-        float(limits.cost(np.array(number * one.cycles), np.array(one.lines))),
+        number * one.cycles + packing,
+        cost + packing * limits.runs,
         1,
         vectors,
-        (),
+        tuple(sorted(packed)),
         {piece.dim: piece.count, end: width},
         one.step_lines,
         (Piece(end, width),),
         max(1.0, target.fma_per_cycle),
+        flat=one.flat,
     )
 
 

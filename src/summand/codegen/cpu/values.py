@@ -474,10 +474,12 @@ class Values(Places):
         return known
 
     def _folds_lanes(self, r: Ref) -> bool:
-        """Whether a fold's accumulators exist in the body's lanes only."""
+        """Whether a fold's accumulators exist in the body's lanes only, or had better be there:
+        its operands lie as they do."""
         fold = self.plan.code[r]
         assert isinstance(fold, Fold)
-        return self.plan.loops_fold(r) or bool(self.plan.lanes.offsets.keys() & set(fold.dims))
+        lanes = self.plan.deps[r].union(fold.dims) & self.plan.lanes.offsets.keys()
+        return self.plan.loops_fold(r) or bool(lanes)
 
     def _in_registers(self, r: Ref, p: Point) -> list[Value]:
         """The accumulator of a fold over dims that are all in registers."""

@@ -9,7 +9,7 @@ above the cache and the number of tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from summand.ir.nodes import ReduceAt, Var
@@ -125,11 +125,11 @@ class _Walk:
     sizes: tuple[int, ...]
 
     @staticmethod
-    def of(access: Access, orders: Mapping[Var, Order], away: frozenset[str]) -> _Walk:
-        """An access; dims in `away` are not those of the tiles."""
+    def of(access: Access, orders: Mapping[Var, Order]) -> _Walk:
+        """An access in a nest."""
         at, sizes = dict(access.at), access.var.type.sizes
         names = [f.as_dim() if (f := at[d]) is not None else None for d in orders[access.var]]
-        order = tuple("" if n is None or n in away else n for n in names)
+        order = tuple(n or "" for n in names)
         return _Walk(access.var, order, tuple(sizes[d] for d in orders[access.var]))
 
     def inside(self, place: int) -> int:
@@ -138,15 +138,14 @@ class _Walk:
 
 
 def _walks(cluster: Cluster, orders: Mapping[Var, Order]) -> list[_Walk]:
-    """What the cluster reads and stores in global memory."""
+    """What the cluster reads and stores in global memory. A sum over tiles gets memory in the order
+    that suits its stage."""
     found: dict[_Walk, None] = {}
     for stage in cluster.stages:
-        away = frozenset(d for s in stage.sums for d in s.dims)
-        accesses = [(a, frozenset[str]()) for a in stage.reads]
-        accesses += [(Access.of(r), away) for r in stage.roots]
-        for access, names in accesses:
+        made = () if stage.sums else map(Access.of, stage.roots)
+        for access in (*stage.reads, *made):
             if access.var not in cluster.scratch and access.var in orders:
-                found[_Walk.of(access, orders, names)] = None
+                found[_Walk.of(access, orders)] = None
     return list(found)
 
 
@@ -206,8 +205,12 @@ def _lengthen(
                 want = min(sizes[dim], -(-LONG // run))
                 _grow(tiles, dim, want, sizes, cluster, target, target.l2 // 8)
             elif narrow and _overflows(cluster, tiles, target):
-                # read again from the last cache in any case: whole rows come from there much faster
-                _grow(tiles, dim, sizes[dim], sizes, cluster, target, target.l3 // 4, streams=True)
+                # read again from the last cache in any case: whole rows come from there much
+                # faster, which pays for values of the tile that go there, too, where they are few
+                made = sum(v.type.nbytes for v in cluster.scratch)
+                read = sum(v.type.nbytes for v in _reads(cluster, tiles, {dim}))
+                room = target.l3 // 4 if made < 2 * read else target.l2
+                _grow(tiles, dim, sizes[dim], sizes, cluster, target, room, streams=True)
             run *= tiles[dim]
             if tiles[dim] < sizes[dim]:
                 return
@@ -224,25 +227,36 @@ def _overflows(cluster: Cluster, tiles: Mapping[str, int], target: Target) -> bo
 def tile_bytes(cluster: Cluster, tiles: Mapping[str, int], streams: bool) -> int:
     """Bytes of the values that live within one tile, and of what it reads along the tiled dims. Of
     values that recurrences walk, a step's part: they pass through the cache."""
-    walked = frozenset(d for stage in cluster.stages for d in stage.over)
-    reads: dict[Var, int] = {}
-    for stage in () if streams else cluster.stages:
-        for access in stage.reads:
-            if access.var not in cluster.scratch:
-                held = _bytes_read(access, stage, tiles, walked)
-                reads[access.var] = max(reads.get(access.var, 0), held)
+    walked = _walked(cluster)
+    reads = {} if streams else _reads(cluster, tiles, tiles.keys())
     scratch = {v: _bytes_within(v, tiles, walked) for v in cluster.scratch}
     most = max((sum(scratch[v] for v in alive) for alive in cluster.living()), default=0)
     return most + sum(reads.values())
 
 
+def _walked(cluster: Cluster) -> frozenset[str]:
+    """Dims along which recurrences run."""
+    return frozenset(d for stage in cluster.stages for d in stage.over)
+
+
+def _reads(cluster: Cluster, tiles: Mapping[str, int], moving: Collection[str]) -> dict[Var, int]:
+    """Bytes that a tile reads of each array that tiled dims among `moving` move."""
+    walked = _walked(cluster)
+    found: dict[Var, int] = {}
+    for stage in cluster.stages:
+        for access in stage.reads:
+            moved = any(f is not None and not f.dims.isdisjoint(moving) for _, f in access.at)
+            if moved and access.var not in cluster.scratch:
+                held = _bytes_read(access, stage, tiles, walked)
+                found[access.var] = max(found.get(access.var, 0), held)
+    return found
+
+
 def _bytes_read(
     access: Access, stage: Stage, tiles: Mapping[str, int], walked: frozenset[str]
 ) -> int:
-    """Bytes that a tile reads of an array along the tiled dims; none where these do not move it."""
+    """Bytes that a tile reads of an array which tiled dims move."""
     along = {d: f for d, f in access.at if f is not None and f.dims & tiles.keys()}
-    if not along:
-        return 0
     extents = {**dict(stage.folds), **{d: n for r in stage.roots for d, n in r.type.dims}, **tiles}
     held = access.var.type.dtype.bytes
     for dim, n in access.var.type.dims:
