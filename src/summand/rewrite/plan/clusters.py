@@ -342,12 +342,22 @@ class _Joining:
             if len(group.units) == 1 and is_heavy(group.units[0]):
                 cycles = slot_cycles(group.units[0].points, 32, self.target)
                 lost += TILING_LOSS * cycles / self.target.threads
+            lost += self._read_again(group, shared, scratch)
+            if len(group.units) > 1:
+                alone = sum(_piece(v, group.shared) for v in group.private)
+                lost -= self._read_again(group, group.shared, alone)
+        return lost
+
+    def _read_again(self, group: Group, shared: Dims, scratch: int) -> float:
+        """Cycles to read what each tile of a group reads whole."""
         tiles = product(n for _, n in shared) * (scratch + 64) / (self.target.l2 / 2)
         names = {d for d, _ in shared}
-        for var, accesses in (*one.reads.items(), *two.reads.items()):
-            if var.type.nbytes > self.target.l2 // 4 and not _moves(accesses, names):
-                lost += max(tiles, 1.0) * var.type.nbytes / 16 / self.target.threads
-        return lost
+        large = (
+            var.type.nbytes
+            for var, accesses in group.reads.items()
+            if var.type.nbytes > self.target.l2 // 4 and not _moves(accesses, names)
+        )
+        return max(tiles, 1.0) * sum(large) / 16 / self.target.threads
 
     # ---- bookkeeping
 
