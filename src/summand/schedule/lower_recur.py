@@ -179,7 +179,14 @@ class _States:
 
     def _latest(self, task: Task, op: Recur, k: int, out: Var) -> None:
         result = op.body.results[k]
-        self.new.append(task.storage.get(out) or local_memory(task, out, result))
+        whole = task.storage.get(out)
+        if whole is None or any(f"{d}.o" in task.outer for d in result.type.names):
+            # tiles that overlap would find each other's states in the result
+            self.new.append(local_memory(task, out, result))
+            if whole is not None:
+                self.copies.append((out, self.new[-1]))
+        else:
+            self.new.append(whole)
         for param, read in zip(op.body.params, op.reads):
             if read.state == k:
                 task.earlier[param] = local_memory(task, param)

@@ -28,6 +28,7 @@ FAR = 1 << 40  # room without limit
 STEP_ROWS = 16  # rows of a recurrence that is a loop around products
 ROWS = 32  # rows that read one panel together
 LANES = 16
+EIGHT = 8  # elements of a short vector
 FOLDED = 20.0  # cycles to fold the lanes of one sum together and add it
 SHARE = 0.15  # of a tile's time that this may take
 ADDED = 64  # positions of each of several summed dims between two additions to the results
@@ -55,7 +56,6 @@ def choose_tiles(
         steps = [part for s in cluster.stages for part in s.body]
         if any(_panel(steps, d) >= PANEL for d in rank):
             _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
-        tiles = {d: _divisor(sizes[d], t) for d, t in tiles.items()}  # states are updated in place
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache
@@ -322,8 +322,9 @@ def _grow(
 
 
 def _even(size: int, want: int) -> int:
-    """A tile of about `want` that divides `size`, or else `want`."""
+    """A tile of about `want` that divides `size`, or else whole vectors as even as can be."""
     for t in range(want, max(want // 2, 1), -1):
         if size % t == 0:
             return t
-    return want
+    least = -(-size // -(-size // want))
+    return min(want, -(-least // EIGHT) * EIGHT)
