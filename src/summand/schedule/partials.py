@@ -31,6 +31,7 @@ from summand.loops.nodes import (
 from summand.schedule.accesses import Facts
 from summand.schedule.code import CodeCopy
 from summand.schedule.moves import substitute
+from summand.schedule.pack import LINE
 
 ALIGNED = 64  # a part's positions are a multiple of this where it has several times as many
 
@@ -67,12 +68,17 @@ def find_cut(facts: Facts, wanted: int) -> Cut | None:
     if any((s.dims | facts.deps[s.ref]) & facts.reduced for s in facts.stores):
         return None
     commutes = all(f.combine.commutative for f in outer)
-    best: Cut | None = None
-    for dim in dims if commutes else dims[:1]:
-        cut = _cut(dim, facts.extents[dim], wanted)
-        if cut is not None and (best is None or cut.parts > best.parts):
-            best = cut
-    return best
+    found = [_cut(d, facts.extents[d], wanted) for d in (dims if commutes else dims[:1])]
+    cuts = [c for c in found if c is not None]
+    most = max((c.parts for c in cuts), default=0)
+    enough = [c for c in cuts if 2 * c.parts > most]
+    return max(enough, key=lambda c: (_run(facts, c), c.parts), default=None)
+
+
+def _run(facts: Facts, cut: Cut) -> int:
+    """Bytes, up to a line, that a part reads side by side of each operand: it should be no less."""
+    steps = (abs(a.stride(cut.dim)) * a.bits // 8 for a in facts.loads)
+    return min((min(LINE, s * cut.size) for s in steps if s), default=LINE)
 
 
 def _cut(dim: str, extent: int, wanted: int) -> Cut | None:
@@ -82,8 +88,8 @@ def _cut(dim: str, extent: int, wanted: int) -> Cut | None:
         size -= size % ALIGNED
     elif extent % parts:
         divisors = [p for p in range(2, parts + 1) if extent % p == 0 and p * 2 > parts]
-        parts = divisors[-1] if divisors else parts
-        size = extent // parts
+        size = extent // divisors[-1] if divisors else -(-extent // parts)
+        parts = extent // size  # less than one of them is left
     return Cut(dim, parts, size, extent - parts * size) if parts > 1 else None
 
 
