@@ -52,7 +52,8 @@ from summand.rewrite.plan.nodes import Graph, Inner
 from summand.rewrite.recur.partial_folds import block_of
 from summand.schedule.coordinates import ZERO, At, Coord, Coordinates, Storage
 
-Key = tuple[Var, tuple[Coord, ...], tuple[Guard, ...], Scalar]
+FILLED = ("where", "add", "mul", "convert")  # maps of what is zero, or what it is filled with
+Key = tuple[Var, tuple[Coord, ...], tuple[Guard, ...], Scalar, frozenset[Guard]]
 
 
 @dataclass(slots=True)
@@ -77,6 +78,8 @@ class Code(Coordinates):
     blocks: Mapping[str, Form] = field(default_factory=dict)
     pieces_of: dict[Eqn, dict[str, tuple[Form, int]]] = field(default_factory=dict)
     windows: dict[Var, dict[str, tuple[Form, int]]] = field(default_factory=dict)
+    _idle: frozenset[Guard] = frozenset()  # where these fail, nobody reads what is evaluated
+    _fills: dict[Var, bool] = field(default_factory=dict)
     _memo: dict[Key, Ref] = field(default_factory=dict)
     _parts: dict[tuple[object, ...], tuple[Ref, ...]] = field(default_factory=dict)
 
@@ -96,7 +99,7 @@ class Code(Coordinates):
 
     def _key(self, var: Var, at: At, guards: tuple[Guard, ...], fill: Scalar) -> Key:
         here = tuple(at[d] if d in at else self.positions[d] for d, _ in var.type.dims)
-        return (var, here, guards, fill)
+        return (var, here, guards, fill, self._idle.intersection(guards))
 
     def _arguments_first(self, var: Var, at: At, guards: tuple[Guard, ...]) -> None:
         """Make what a long chain of maps reads, the deepest first: recursion would go as deep."""
@@ -166,6 +169,7 @@ class Code(Coordinates):
         if var.type.count == 0:
             return self.const(fill, stored.dtype)
         value: Scalar = float(fill) if stored.dtype.is_float else fill
+        guards = tuple(g for g in guards if g not in self._idle or _moves(var, at, g))
         for dim, (start, size) in self.windows.get(var, {}).items():
             coord = self.linear(at[dim])
             guards = (*guards, Guard(coord.form - start, size, coord.dynamic))
@@ -225,18 +229,23 @@ class Code(Coordinates):
         sizes = op.arg.type.sizes
         point = {d: c for d, c in at.items() if d in sizes}
         own: list[Guard] = []
+        before, self._idle = self._idle, frozenset()  # a place must be one
         for dim, index in op.index:
             size = sizes[dim]
             coord, guard = self.indexed(index, size, op.mode, at, guards)
             point[dim] = coord
             if guard is not None:
                 own.append(guard)
+        self._idle = before
         if op.arg.type.count == 0:
             return self.const(own_fill if op.mode == "fill" else 0, var.type.dtype)
         if not own:
             return self.value(op.arg, point, guards, fill)
         every = (*guards, *(g for g in own if g not in guards))
+        if not self._may_fill(op.arg):
+            self._idle = before.union(own)
         ref = self.value(op.arg, point, every, own_fill)
+        self._idle = before
         if self._filled(ref, every, own_fill):
             return ref
         other = self.const(own_fill, var.type.dtype)
@@ -290,7 +299,21 @@ class Code(Coordinates):
             return _same(instr.value, fill)
         if not isinstance(instr, Load) or not _same(instr.fill, fill):
             return False
-        return set(guards) <= set(instr.at.guards)
+        return set(guards) - self._idle <= set(instr.at.guards)
+
+    def _may_fill(self, var: Var) -> bool:
+        """Whether a value may give `fill` by itself, where its loads do."""
+        known = self._fills.get(var)
+        if known is None:
+            op = self._inlined_map(var)
+            if op is None:
+                eqn = self.graph.eqn(var)
+                folded = eqn is not None and isinstance(eqn.op, Reduce)
+                known = not folded or (var in self.storage and var not in self.computed)
+            else:
+                known = op.fn in FILLED and all(self._may_fill(a) for a in _read_by(op))
+            self._fills[var] = known
+        return known
 
     # ---- reductions
 
@@ -302,10 +325,11 @@ class Code(Coordinates):
         if any(sizes[d] == 0 for d in op.dims):
             return self.const(_real(start[which]), dtypes[which])
         here = tuple(at[d] for d, _ in var.type.dims)
-        parts = self._parts.get((eqn, here, guards))
+        key = (eqn, here, guards, self._idle.intersection(guards))
+        parts = self._parts.get(key)
         if parts is None:
             parts = self._fold(op, at, guards, dtypes, self.pieces_of.get(eqn, {}))
-            self._parts[(eqn, here, guards)] = parts
+            self._parts[key] = parts
         return parts[which]
 
     def _fold(
@@ -403,8 +427,7 @@ class Code(Coordinates):
         dtype = accumulator(init.type.dtype)
         self.code.append(Carry(dim, start, ref, dtype))
         state = op.body.results[read.state]
-        here = tuple(at[d] for d, _ in op.body.params[found.number].type.dims)
-        self._memo[(op.body.params[found.number], here, (), 0)] = ref
+        self.know(op.body.params[found.number], at, (), ref)
         self.code[ref] = Carry(dim, start, self.value(state, at), dtype)
         return ref
 
@@ -435,6 +458,13 @@ def _same(a: Scalar, b: Scalar) -> bool:
 
 def _over(op: Recur) -> list[tuple[str, bool, int]]:
     return list(zip(op.over, op.forward, op.sizes, strict=True))
+
+
+def _moves(var: Var, at: At, guard: Guard) -> bool:
+    """Whether what a guard asks about may move the place of a value's element."""
+    here = [at[d] for d in var.type.names]
+    named = any(not c.form.dims.isdisjoint(guard.form.dims) for c in here)
+    return named or bool(guard.dynamic) or any(c.dynamic for c in here)
 
 
 def _read_by(op: Map) -> tuple[Var, ...]:
@@ -469,10 +499,8 @@ def scalar_code(
 ) -> tuple[tuple[Instr, ...], tuple[Ref, ...]]:
     """A program of scalars as code with leading `Arg`s."""
     code = Code({}, graph=Graph.of(program), storage={})
-    env: dict[Key, Ref] = {}
     for k, (param, dtype) in enumerate(zip(program.params, dtypes, strict=True)):
         code.code.append(Arg(k, dtype))
-        env[(param, (), (), 0)] = k
-    code._memo.update(env)
+        code.know(param, {}, (), k)
     results = tuple(code.value(r, {}) for r in program.results)
     return tuple(code.code), results
