@@ -338,6 +338,7 @@ class Model:
     asked: tuple[Asked, ...] = ()
     flat: bool = False  # whether the reduction may be unrolled whole for its windows
     alone: float = 1.0  # how much longer operations take where one point has nothing beside it
+    ragged: tuple[tuple[int, int], ...] = ()  # dims with a last vector that is not full: vectors
 
 
 class Score(NamedTuple):
@@ -406,6 +407,8 @@ def scores(model: Model, counts: Counts, target: Target) -> Scores:
             loads, live = loads + asked.cost(counts), live + asked.registers(counts)
         else:
             epilogue = epilogue + asked.cost(counts)
+    for dim, vectors_in_all in model.ragged:  # a mask
+        live = live + np.where(counts[:, dim] == vectors_in_all, pipes_of(target).masks, 0.0)
     copies = np.ones(len(counts))
     chain = model.latency
     if chain and not model.single:
@@ -564,6 +567,11 @@ class _Counter:
             asked=tuple(self.asked),
             flat=flat,
             alone=pipes.alone if heavy else 1.0,
+            ragged=tuple(
+                (position[d], self._vectors(d))
+                for d in self.tileable
+                if self.facts.extents[d] % self._lane_count(d)
+            ),
         )
 
     def _vectors(self, dim: str) -> int:

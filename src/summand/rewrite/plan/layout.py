@@ -22,6 +22,7 @@ Order = tuple[str, ...]
 Rank = tuple[int, int, int, int]
 LAST: Rank = (0, 0, 1, 1 << 30)
 VECTOR = 16  # elements of one vector
+HALF = 8
 TASKS = 16  # that share out the tiles of a dim that is summed
 SHARE = 32  # how much of a shared dim one tile is taken to hold, if the cache has room
 FAR = 1 << 40  # room without limit
@@ -389,8 +390,8 @@ def lane_cost(nest: Nest, lanes: Order, orders: Mapping[Var, Order]) -> float:
     if not nest.points:
         return 0.0
     long = product(nest.extents[d] for d in lanes)
-    wide = min(long, VECTOR)
-    cost = -(-long // wide) * nest.points / long
+    wide = min(long, HALF)  # the last vector may be half of one
+    cost = -(-long // wide) * wide / min(long, VECTOR) * nest.points / long
     if nest.sequential:  # steps cannot merge their sums together
         cost *= STEP
         sums = max((nest.merges.get(d, 0) for d in lanes), default=0)
