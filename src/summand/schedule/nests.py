@@ -190,6 +190,8 @@ def _unrolling(facts: Facts, choice: Choice) -> tuple[tuple[Piece, ...], tuple[P
     good = [t for t in fits if t % copies == 0] or fits
     count = max(good) if vectors <= 16 or busy * max(good) <= most(max(good)) else 1
     count = min(count, max(4, copies)) if vectors > 16 else count
+    if any(last in facts.deps[r] for a in facts.loads for g in a.at.guards for r, _ in g.dynamic):
+        count = 1  # a step asks once for all its vectors whether they are in range
     pieces = (Piece(last, count),) if count > 1 else ()
     return (*pieces, *inner), choice.tile
 

@@ -29,8 +29,9 @@ Guards = tuple[Guard, ...]
 
 
 def is_large(plan: NestPlan) -> bool:
-    """Whether a nest has so much work that code of two pays."""
-    return math.prod(plan.extent.values()) >= POINTS
+    """Whether a nest has so much work that code of two pays, with the loops around it."""
+    around = max((hi + 1 for d, (_, hi) in plan.ranges.items() if d not in plan.extent), default=1)
+    return math.prod(plan.extent.values()) * max(1, around) >= POINTS
 
 
 def guards_of(plan: NestPlan) -> Guards:
