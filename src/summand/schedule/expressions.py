@@ -463,8 +463,7 @@ def _over(op: Recur) -> list[tuple[str, bool, int]]:
 def _moves(var: Var, at: At, guard: Guard) -> bool:
     """Whether what a guard asks about may move the place of a value's element."""
     here = [at[d] for d in var.type.names]
-    named = any(not c.form.dims.isdisjoint(guard.form.dims) for c in here)
-    return named or bool(guard.dynamic) or any(c.dynamic for c in here)
+    return any(c.dynamic or not c.form.dims.isdisjoint(guard.form.dims) for c in here)
 
 
 def _read_by(op: Map) -> tuple[Var, ...]:

@@ -105,7 +105,7 @@ def _steps(computed: Iterable[Ref], box: Mapping[str, int], deps: Sequence[froze
     return math.prod(box[d] for d in dims if d in box)
 
 
-class _Walk:
+class Walk:
     """What a nest fetches, by the dims that are inside of a cache's boundary, with so many bytes
     `beside` it."""
 
@@ -189,7 +189,7 @@ class _Walk:
 def fetched_again(facts: Facts, steps: Mapping[str, int], target: Target) -> float:
     """Cycles to fetch what a reduction's tiles read again because one tile's strips of it overflow
     the second cache."""
-    walk = _Walk(facts, steps)
+    walk = Walk(facts, steps)
     strip, whole = walk.lines(frozenset()), walk.lines(frozenset(walk.trips))
     if strip * LINE <= HELD * target.l2:
         return 0.0
@@ -212,7 +212,7 @@ def tile_order(
 ) -> tuple[str, ...]:
     """Kept dims, outer first, where another order than the default one saves much; else (). So many
     bytes `beside` what the nest touches are taken to stay near."""
-    walk = _Walk(facts, steps, beside)
+    walk = Walk(facts, steps, beside)
     open_ = [d for d in default if walk.trips[d] > 1]
     large, small = target.l2, target.l1
     fits = walk.fits(frozenset(open_), large)
@@ -229,7 +229,7 @@ def tile_order(
     return tuple(order)
 
 
-def _orders(walk: _Walk, dims: Sequence[str], large: int, small: int) -> Iterator[list[str]]:
+def _orders(walk: Walk, dims: Sequence[str], large: int, small: int) -> Iterator[list[str]]:
     """Orders in which each of two caches fetches the least."""
     for far in walk.best(dims, large):
         for near in walk.best(far[1:], small) or [[]]:
