@@ -326,5 +326,8 @@ def _even(size: int, want: int) -> int:
     for t in range(want, max(want // 2, 1), -1):
         if size % t == 0:
             return t
+    if want < EIGHT:
+        return want
+    want -= want % EIGHT
     least = -(-size // -(-size // want))
-    return min(want, -(-least // EIGHT) * EIGHT)
+    return -(-least // EIGHT) * EIGHT
