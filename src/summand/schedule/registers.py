@@ -423,16 +423,10 @@ def end_candidates(facts: Facts, limits: Limits, lanes: Sequence[Piece], width: 
         return []
     dim = lanes[-1].dim
     others = [p.dim for p in lanes[:-1]]
-    merges = dim in facts.reduced
-    if (
-        (others and not merges)
-        or len(others) > 1
-        or (limits.single and (merges or not facts.reduced))
-    ):
+    merges, is_map = dim in facts.reduced, not facts.reduced
+    if (others and not merges) or len(others) > 1 or (limits.single and (merges or is_map)):
         return []
-    if not facts.reduced and not any(
-        a.stride(dim) == 1 and dim not in a.loose for a in facts.loads
-    ):
+    if is_map and not any(a.stride(dim) == 1 and dim not in a.loose for a in facts.loads):
         return []
     out = []
     for end in others or facts.kept:
@@ -545,7 +539,7 @@ def _with_end(
         number *= -(-facts.extents[piece.dim] // width)
     if merged or not facts.reduced:
         number *= -(-facts.extents[end] // width)
-    else:
+    else:  # compared with other tiles of products
         weigh = _Traffic(facts, (end,), lanes, True, target, packed, False)
         number *= float(weigh.factor(np.array([[vectors]]))[0])
     packing = packing_cycles(facts, lanes, packed, target)

@@ -56,6 +56,7 @@ def choose_tiles(
         steps = [part for s in cluster.stages for part in s.body]
         if any(_panel(steps, d) >= PANEL for d in rank):
             _grow_all(tiles, rank, STEP_ROWS, sizes, cluster, target, target.threads)
+        tiles = _exact(graph, cluster, sizes, tiles)
         return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
     if any(s.carried is not None for s in cluster.stages):
         # steps without lanes cost far more than values of a tile that leave the cache
@@ -74,8 +75,7 @@ def choose_tiles(
     largest = max(_points(stage) for stage in cluster.stages) // product(sizes.values())
     _grow_all(tiles, rank, -(-POINTS // max(largest, 1)), sizes, cluster, target)
     _grow_for_sums(tiles, rank, sizes, cluster, target)
-    exact = set(tiles) if _combines_in_place(graph, cluster) else set[str]()
-    tiles = {d: _divisor(sizes[d], t) if d in exact else t for d, t in tiles.items()}
+    tiles = _exact(graph, cluster, sizes, tiles)
     return tuple(Tile(d, sizes[d], tiles[d]) for d in reversed(rank))
 
 
@@ -104,10 +104,15 @@ def _grow_for_sums(
         _grow_all(tiles, along, round(added / (SHARE * work)), sizes, cluster, target)
 
 
-def _combines_in_place(graph: Graph, cluster: Cluster) -> bool:
-    """Whether a task updates global memory more than once, so that no other may share elements."""
+def _exact(
+    graph: Graph, cluster: Cluster, sizes: Mapping[str, int], tiles: dict[str, int]
+) -> dict[str, int]:
+    """Tiles that divide their dims, where a task updates global memory more than once, so that no
+    other may share elements."""
     eqns = (graph.eqn(v) for v in cluster.roots if v not in cluster.scratch)
-    return any(eqn is not None and isinstance(eqn.op, ReduceAt) for eqn in eqns)
+    if not any(eqn is not None and isinstance(eqn.op, ReduceAt) for eqn in eqns):
+        return tiles
+    return {d: _divisor(sizes[d], t) for d, t in tiles.items()}
 
 
 def _divisor(size: int, most: int) -> int:
