@@ -16,8 +16,9 @@ from tests.rewrite.golden import assert_golden
 TINY = Target("x86_64-unknown-linux-gnu", "generic", "", l1=1 << 8, l2=1 << 10, l3=1 << 12)
 
 
-def softmax(rows, columns, over="i", factor=False, dtype=dt.f32):
-    """Maximum, sum, a weighed sum and the quotient over one dim of an array in order i, j."""
+def softmax(rows, columns, over="i", factor=False, dtype=dt.f32, power=1):
+    """Maximum, sum, a weighed sum and the quotient over one dim of an array in order i, j; and the
+    sum of a power of the exponentials, where that is more than one."""
     b = Builder()
     x = b.param(Type.of(dtype, {"i": rows, "j": columns}))
     g = b.param(Type.of(dtype, {"i": rows}))
@@ -27,6 +28,10 @@ def softmax(rows, columns, over="i", factor=False, dtype=dt.f32):
     results = [top, total, b.map("div", e, total)]
     if factor:
         results += b.reduce(SUM, [over], b.map("mul", b.map("mul", e, g), b.map("log", total)))
+    raised = e
+    for _ in range(power - 1):
+        raised = b.map("mul", raised, e)
+    results += b.reduce(SUM, [over], raised) if power > 1 else ()
     program = b.finish(results)
     return program, {x: ("i", "j"), g: ("i",)}
 
@@ -77,6 +82,16 @@ def test_columns_in_blocks_of_rows():
 @pytest.mark.parametrize("dtype", [dt.f32, dt.f64])
 def test_the_results_are_the_same(rows, dtype):
     program, orders = softmax(rows, 300, factor=True, dtype=dtype)
+    found = online(program, TINY, orders)
+    assert folds(found) == (3 if rows % 2 else 2) * folds(program)
+    assert_same_results(program, found)
+
+
+@pytest.mark.parametrize("power", [2, 3])
+@pytest.mark.parametrize("rows", [256, 257])
+def test_an_exponential_may_be_a_factor_twice(rows, power):
+    """As in the gradient of Σ softmax²."""
+    program, orders = softmax(rows, 300, power=power)
     found = online(program, TINY, orders)
     assert folds(found) == (3 if rows % 2 else 2) * folds(program)
     assert_same_results(program, found)

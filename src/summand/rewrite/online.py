@@ -68,9 +68,11 @@ class _Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A sum below a maximum: what is exponentiated, factors that vary along it, and the others."""
+    """A sum below a maximum: what is exponentiated and how often that is a factor, other factors
+    that vary along it, and the rest."""
 
     top: Var
+    power: int
     factors: tuple[Var, ...]
     outside: tuple[Var, ...]
 
@@ -128,12 +130,12 @@ class _Online:
         for factor in factors:
             top = self._top(factor, op)
             if top is not None:
-                others = [f for f in factors if f is not factor]
+                others = [f for f in factors if f != factor]
                 inner = tuple(f for f in others if f.type.names & set(op.dims))
                 outer = tuple(f for f in others if not f.type.names & set(op.dims))
                 whole = set(op.dims) <= factor.type.names
                 if whole and not any(self._reads(f, top) for f in inner):
-                    return _Term(top, inner, outer)
+                    return _Term(top, factors.count(factor), inner, outer)
         return None
 
     def _top(self, factor: Var, op: Reduce) -> Var | None:
@@ -226,13 +228,14 @@ class _Online:
         value = new.of(found.args[0])
         factors = new.all_of(term.factors)
         raised = new.map("max", part, least)
-        here = _product(new, blocks.cut(new, value), raised, [blocks.cut(new, f) for f in factors])
+        within = [blocks.cut(new, f) for f in factors]
+        here = _product(new, blocks.cut(new, value), raised, term.power, within)
         (total,) = new.reduce(SUM, blocks.folded(op.dims, blocks.inner), here)
-        total = new.map("mul", total, new.map("exp", new.map("sub", part, top)))
+        total = _product(new, part, top, term.power, [total])
         (total,) = new.reduce(SUM, [blocks.outer], total)
         if blocks.rest:
             ends = [blocks.end(new, f) for f in factors]
-            here = _product(new, blocks.end(new, value), top, ends)
+            here = _product(new, blocks.end(new, value), top, term.power, ends)
             (last,) = new.reduce(SUM, blocks.folded(op.dims, blocks.last), here)
             total = new.map("add", total, last)
         for factor in term.outside:
@@ -240,11 +243,12 @@ class _Online:
         new.bind(eqn.outs, [total])
 
 
-def _product(new: Rebuild, value: Var, top: Var, factors: Sequence[Var]) -> Var:
-    value = new.map("exp", new.map("sub", value, top))
-    for factor in factors:
-        value = new.map("mul", value, factor)
-    return value
+def _product(new: Rebuild, value: Var, top: Var, power: int, factors: Sequence[Var]) -> Var:
+    """exp(value - top)^power times some factors."""
+    out, *others = (*factors, *[new.map("exp", new.map("sub", value, top))] * power)
+    for factor in others:
+        out = new.map("mul", out, factor)
+    return out
 
 
 def _even(size: int, want: int) -> int:
