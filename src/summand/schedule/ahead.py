@@ -24,7 +24,7 @@ from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.beside import LONG
 from summand.schedule.cost import PAGE, lane_kind, pipes_of
 from summand.schedule.moves import nests_of, substitute
-from summand.schedule.pack import LINE, WAYS
+from summand.schedule.pack import LINE, WAYS, sets_met
 
 TASKS = 32  # tasks that remain
 AHEAD = 24  # vectors between asking for a line of a copied slab and reading it
@@ -297,7 +297,7 @@ def _next_tile(load: Access, facts: Facts, schedule: Schedule, target: Target) -
     if reads > target.l2 // 2 or _meets_next(load, facts, held, moving[-1]):
         return 0
     far = [(n, abs(load.stride(d)) * size) for d, n in own.items()]
-    sets = math.prod(min(n, PAGE // math.gcd(step, PAGE)) for n, step in far if step >= LINE)
+    sets = math.prod(sets_met(step, n) for n, step in far if step >= LINE)
     if 2 * lines > sets * WAYS:  # they would drive out those that are read now
         return 0
     distance, ahead = 0, FAR_BYTES if run < PAGE else FAR_BYTES // 2

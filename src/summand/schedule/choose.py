@@ -72,7 +72,6 @@ from summand.schedule.pack import (
     is_driven_out,
     pack_ahead,
     pack_in_task,
-    packed_elements,
     slab_bytes,
 )
 from summand.schedule.partials import find_cut, split_reduction
@@ -344,7 +343,7 @@ def _tile_loops(chain: Chain, facts: Facts, choice: Choice, target: Target) -> C
     rows = sorted((d for d in kept if d not in beside), key=lambda d: -reach(facts.stores, d))
     open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
     packed = [a for a in facts.loads if a.ref in choice.packed]
-    large = packed_bytes(facts, choice) > target.l1
+    large = sum(packed_bytes(facts, choice).values()) > target.l1
     panels = {d for a in packed for d in a.dims if d in lanes and large}
     uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
     if choice.order:
@@ -423,11 +422,7 @@ def _packed_in_tasks(
     """
     found: list[int] = []
     lanes = _lane_dims(choice)
-    wholes = {
-        a.ref: packed_elements(facts, a, lanes) * a.bits // 8
-        for a in facts.loads
-        if a.ref in choice.packed
-    }
+    wholes = packed_bytes(facts, choice)
     room = target.l2 * 5 // 8
     least = math.ceil(max(wholes.values(), default=0) / room)
     spread_out = _in_tasks(chain, facts, choice, target, least)

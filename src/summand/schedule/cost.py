@@ -338,7 +338,7 @@ class Model:
     asked: tuple[Asked, ...] = ()
     flat: bool = False  # whether the reduction may be unrolled whole for its windows
     alone: float = 1.0  # how much longer operations take where one point has nothing beside it
-    ragged: tuple[tuple[int, int], ...] = ()  # dims with a last vector that is not full: vectors
+    ragged: tuple[tuple[int, int], ...] = ()  # dims whose last vector is not full, and how many
 
 
 class Score(NamedTuple):
@@ -407,8 +407,8 @@ def scores(model: Model, counts: Counts, target: Target) -> Scores:
             loads, live = loads + asked.cost(counts), live + asked.registers(counts)
         else:
             epilogue = epilogue + asked.cost(counts)
-    for dim, vectors_in_all in model.ragged:  # a mask
-        live = live + np.where(counts[:, dim] == vectors_in_all, pipes_of(target).masks, 0.0)
+    for dim, number in model.ragged:  # the last of them wants a mask
+        live = live + np.where(counts[:, dim] == number, pipes_of(target).masks, 0.0)
     copies = np.ones(len(counts))
     chain = model.latency
     if chain and not model.single:

@@ -69,6 +69,8 @@ def _block(unit: Unit, wanted: float, exact: bool, others: int = 1, twice: float
         return min(unit.least, count)
     best, least = count, math.inf
     for block in dict.fromkeys((*_near(ideal, count), count)):
+        if block < min(unit.least, count):
+            continue
         waste = -(-count // block) * block / count - 1
         if exact and waste > 0:
             continue

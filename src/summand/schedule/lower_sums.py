@@ -130,7 +130,7 @@ class Sums:
         again = any(w.steps > 1 for w in over)
         whole = self.task.storage[root]
         wide = accumulator(whole.dtype)
-        order = improved(root, [nest], dict(self.orders))
+        order = improved(root, [nest], dict(self.orders)) if parts or again else ()
         # what is added to in the order of rows that lie apart had better be near, and moved at last
         if parts or (again and (wide != whole.dtype or order != self.orders[root])):
             self.task.storage[root] = self._memory(root, order, wide, parts)

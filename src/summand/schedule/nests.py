@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from summand.loops.nodes import Buffer, Load, Nest, Piece, Schedule
+from summand.loops.nodes import Buffer, Load, Nest, Piece, Ref, Schedule
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
@@ -61,7 +61,7 @@ def _order(facts: Facts, choice: Choice, target: Target) -> tuple[str, ...]:
     """The order of a reduction's tiles, where the usual one would fetch much again and again."""
     if is_map(facts, choice) or facts.ordered:
         return ()
-    panels = packed_bytes(facts, choice)
+    panels = sum(packed_bytes(facts, choice).values())
     if panels > target.l1:  # what walks panels stays with one as long as it can
         return ()
     default = [d for d in _ordered_loops(facts, choice) if d in facts.kept]
@@ -70,11 +70,11 @@ def _order(facts: Facts, choice: Choice, target: Target) -> tuple[str, ...]:
     return tile_order(read, choice.steps, default, choice.cycles, target, panels)
 
 
-def packed_bytes(facts: Facts, choice: Choice) -> int:
-    """Bytes of the packed operands."""
+def packed_bytes(facts: Facts, choice: Choice) -> dict[Ref, int]:
+    """Bytes of each packed operand."""
     lanes = frozenset(p.dim for p in choice.lanes)
     packed = (a for a in facts.loads if a.ref in choice.packed)
-    return sum(packed_elements(facts, a, lanes) * a.bits // 8 for a in packed)
+    return {a.ref: packed_elements(facts, a, lanes) * a.bits // 8 for a in packed}
 
 
 def memory_floor(facts: Facts, target: Target) -> float:

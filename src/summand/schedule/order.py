@@ -20,7 +20,7 @@ from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import FETCH, PAGE
 from summand.schedule.grid import L3_BYTES
-from summand.schedule.pack import LINE
+from summand.schedule.pack import LINE, sets_met
 
 MOST_DIMS = 6  # of tiles that are ordered
 HELD = 0.6  # of a cache, that a nest's own data has
@@ -76,7 +76,7 @@ def _share_of_sets(access: Access, extents: Mapping[str, int]) -> float:
         if step < LINE:
             covered *= max(1, step * count // LINE)
         else:
-            covered *= min(count, PAGE // math.gcd(step, PAGE))
+            covered *= sets_met(step, count)
     return min(1.0, covered * LINE / PAGE)
 
 

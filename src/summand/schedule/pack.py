@@ -345,6 +345,12 @@ def pack_in_task(
     return Packed(new, None, buffer)
 
 
+def sets_met(step: int, count: int) -> int:
+    """In how many places of a page so many rows begin that are `step` bytes apart: the others fall
+    into the same sets of the first cache."""
+    return min(count, PAGE // math.gcd(step, PAGE))
+
+
 def is_driven_out(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
     """Whether an operand's steps along the reduction lie in different pages, and meet in so few
     sets of the second cache that one pass over them drives out what the next one would find there.

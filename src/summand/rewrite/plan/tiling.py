@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from summand.ir.nodes import ReduceAt, Var
 from summand.options import Target
 from summand.rewrite.plan.clusters import STRIP
-from summand.rewrite.plan.layout import VECTOR
+from summand.rewrite.plan.layout import HALF, VECTOR
 from summand.rewrite.plan.nodes import Access, Cluster, Graph, Stage, Tile
 from summand.rewrite.plan.units import product
 
@@ -28,7 +28,6 @@ FAR = 1 << 40  # room without limit
 STEP_ROWS = 16  # rows of a recurrence that is a loop around products
 ROWS = 32  # rows that read one panel together
 LANES = 16
-EIGHT = 8  # elements of a short vector
 FOLDED = 20.0  # cycles to fold the lanes of one sum together and add it
 SHARE = 0.15  # of a tile's time that this may take
 ADDED = 64  # positions of each of several summed dims between two additions to the results
@@ -331,8 +330,8 @@ def _even(size: int, want: int) -> int:
     for t in range(want, max(want // 2, 1), -1):
         if size % t == 0:
             return t
-    if want < EIGHT:
+    if want < HALF:
         return want
-    want -= want % EIGHT
+    want -= want % HALF
     least = -(-size // -(-size // want))
-    return -(-least // EIGHT) * EIGHT
+    return -(-least // HALF) * HALF
