@@ -66,7 +66,7 @@ from summand.schedule.nests import (
     simplified,
     streams,
 )
-from summand.schedule.order import fetched_again
+from summand.schedule.order import fetched_again, held_up
 from summand.schedule.pack import (
     LINE,
     is_driven_out,
@@ -574,8 +574,15 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
             walked += steps * tile * load.bits / 8
         elif load.ref not in choice.packed and is_driven_out(facts, load, lanes, target):
             walked += slab_bytes(chain, load.ref, load.bits // 8) or 0
+    bounded = {b.dim for b in facts.nest.bounds}
     order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
+    bits = {b.name: b.dtype.bits for b in (*chain.kernel.params, *chain.kernel.scratch)}
+    steps = {d: choice.step(d) for d in facts.kept}
+    cycles = _tile_cycles(facts, choice)
+    near = held_up(analyse(chain.nest, bits), steps, frozenset(lanes), cycles, target)
+    if (few := blocks_wanted(near, target.l1)) > wanted:
+        wanted, order = few, [d for d in order if d not in bounded]
     if order and is_column_stream(facts, choice, target):
         wanted = max(wanted, facts.extents[order[0]] // ROWS)
     blocks = blocks_of([(d, facts.extents[d]) for d in order], wanted) if wanted > 1 else ()

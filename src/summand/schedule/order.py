@@ -18,13 +18,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from summand.loops.nodes import Ref
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
-from summand.schedule.cost import FETCH, PAGE
+from summand.schedule.cost import ALONE, FETCH, PAGE
 from summand.schedule.grid import L3_BYTES
 from summand.schedule.pack import LINE, sets_met
 
 MOST_DIMS = 6  # of tiles that are ordered
 HELD = 0.6  # of a cache, that a nest's own data has
 SAME = 0.98  # of the lines that are fetched: what differs less counts as equal
+HIDDEN = 0.7  # of the arithmetic's time, in which lines arrive unnoticed
+FORESEEN = 16  # lines or even steps, in which the processor finds a run and reads ahead
+READ_AHEAD = 1.0  # cycles for a line of such a run
+READERS = 4  # tiles that read the same lines, for which they are kept near
 WORTH = 0.15  # of the arithmetic's time that another order must save
 
 
@@ -121,18 +125,22 @@ class Walk:
         self._lines: dict[frozenset[str], int] = {}
         self._fits: dict[tuple[frozenset[str], int], bool] = {}
 
-    def _touched(self, inside: frozenset[str]) -> tuple[dict[str, int], list[tuple[Access, int]]]:
-        """The box that is walked with the dims inside, and the lines that each access touches."""
-        extents = {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
+    def box(self, inside: frozenset[str]) -> dict[str, int]:
+        """What is walked with the dims inside: all of these, of others a tile."""
+        return {d: self.facts.extents[d] if d in inside else n for d, n in self.tile.items()}
+
+    def touched(self, inside: frozenset[str]) -> list[tuple[Access, int]]:
+        """The lines that each access touches there."""
+        box = self.box(inside)
         seen = {(a.buffer, a.at): a for a in self.accesses}
-        return extents, [(a, lines_of(a, extents, self.facts.deps)) for a in seen.values()]
+        return [(a, lines_of(a, box, self.facts.deps)) for a in seen.values()]
 
     def lines(self, inside: frozenset[str]) -> int:
         """Lines that are touched while the dims inside are walked once."""
         found = self._lines.get(inside)
         if found is None:
-            seen = self._touched(inside)[1]
-            found = self._lines[inside] = self.beside + sum(n for _, n in seen)
+            touched = sum(n for _, n in self.touched(inside))
+            found = self._lines[inside] = self.beside + touched
         return found
 
     def fits(self, inside: frozenset[str], cache: int) -> bool:
@@ -142,8 +150,8 @@ class Walk:
         if found is None:
             found = self.lines(inside) * LINE <= HELD * cache
             if found:
-                extents, seen = self._touched(inside)
-                found = all(n * LINE <= _share_of_sets(a, extents) * cache for a, n in seen)
+                box, touched = self.box(inside), self.touched(inside)
+                found = all(n * LINE <= _share_of_sets(a, box) * cache for a, n in touched)
             self._fits[(inside, cache)] = found
         return found
 
@@ -195,6 +203,29 @@ def fetched_again(facts: Facts, steps: Mapping[str, int], target: Target) -> flo
         return 0.0
     again = walk.fetched(frozenset(), None) - whole
     return max(0, again) * LINE / _pace(whole, target)
+
+
+def held_up(
+    facts: Facts, steps: Mapping[str, int], lanes: frozenset[str], cycles: float, target: Target
+) -> int:
+    """Bytes of the lines that one tile's pass over a reduction takes from the second cache, where
+    its `cycles` of arithmetic wait for them and other tiles read the same ones; else 0.
+
+    A long run of memory, or of even steps, arrives in time; rows of a few lines each do not.
+    """
+    vectors = [a for a in facts.loads if a.dims & lanes and a.dims & facts.reduced]
+    walk = Walk(facts, steps)
+    again = math.prod(n for d, n in walk.trips.items() if not any(d in a.dims for a in vectors))
+    fetched = walk.lines(frozenset()) * LINE
+    if again < READERS or fetched <= target.l1:
+        return 0
+    time = 0.0
+    for load, lines in walk.touched(frozenset()):
+        directions = [(abs(load.stride(d)), n) for d, n in walk.tile.items() if load.stride(d)]
+        (_, run), *further = _groups(max(1, load.bits // 8), directions)
+        even = max([run * load.bits // (8 * LINE), *(count for _, count in further[:1])])
+        time += lines * (READ_AHEAD if even >= FORESEEN else FETCH + ALONE)
+    return fetched if time > HIDDEN * cycles else 0
 
 
 def _pace(lines: int, target: Target) -> float:
