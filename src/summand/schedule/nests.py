@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from summand.loops.nodes import Buffer, Load, Nest, Piece, Ref, Schedule
+from summand.loops.nodes import Buffer, Guard, Load, Nest, Piece, Ref, Schedule
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts, analyse
 from summand.schedule.cost import lane_kind
@@ -273,7 +273,8 @@ def reach(accesses: Sequence[Access], dim: str) -> int:
 def reduction_order(facts: Facts, choice: Choice) -> list[str]:
     """Reduced dims, farthest stride outermost; lanes innermost; a bound's dims outside of it.
 
-    Outermost of all are those on which masks of single lanes depend, so that masks leave the loop.
+    Outermost of all are those on which masks of single lanes depend, so that masks leave the loop;
+    but for masks that few tiles need.
     """
     lanes = {p.dim for p in choice.lanes}
     masked = {
@@ -281,7 +282,7 @@ def reduction_order(facts: Facts, choice: Choice) -> list[str]:
         for a in facts.loads
         if a.ref not in choice.packed
         for g in a.at.guards
-        if g.form.dims & lanes
+        if g.form.dims & lanes and not _seldom_fails(facts, choice, g)
         for d in g.form.dims.union(*(facts.deps[r] for r, _ in g.dynamic))
     }
     rows = [
@@ -301,6 +302,14 @@ def reduction_order(facts: Facts, choice: Choice) -> list[str]:
         out.append((ready or order)[0])
         order.remove(out[-1])
     return out
+
+
+def _seldom_fails(facts: Facts, choice: Choice, guard: Guard) -> bool:
+    """Whether a guard holds throughout most register tiles."""
+    inside = {d: facts.extents[d] for d in guard.form.dims if d in facts.extents}
+    inside |= {d: min(n, choice.step(d)) for d, n in inside.items() if d in facts.kept}
+    span = sum(abs(guard.form.coefficient(d)) * (n - 1) for d, n in inside.items())
+    return guard.form.is_affine and not guard.dynamic and 4 * span < guard.size
 
 
 def bytes_moved(facts: Facts) -> float:
