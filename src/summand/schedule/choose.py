@@ -45,17 +45,13 @@ from summand.schedule.moves import (
     chain_of,
     folded_dims,
     is_free,
-    may_repeat,
     nests_of,
     separate,
-    substitute,
-    tile,
 )
 from summand.schedule.nests import (
     best_form,
     build_schedule,
     bytes_moved,
-    columns_of,
     is_map,
     is_plain,
     memory_floor,
@@ -74,14 +70,22 @@ from summand.schedule.pack import (
     pack_in_task,
     slab_bytes,
 )
+from summand.schedule.pack_steps import pack_for_steps
+from summand.schedule.panels import (
+    apart,
+    lane_dims,
+    packed_order,
+    packing_kernel,
+    tile_cycles,
+    tile_loops,
+)
 from summand.schedule.partials import find_cut, split_reduction
-from summand.schedule.registers import Choice, Limits, choose_registers, width_of
+from summand.schedule.registers import Choice, Limits, width_of
 from summand.schedule.rims import cut_rims
 from summand.schedule.staged import walk
 from summand.schedule.tails import cut_tails, shorten_last
 from summand.schedule.together import in_phases, independent
 
-SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
 LONG_TILE = 1000.0  # cycles between two stores to a line that two cores share, which then are cheap
 FEWEST_TASKS = 16  # with fewer than half of these a long reduction is split
 MOST_PARTS = 32
@@ -111,7 +115,7 @@ def schedule_kernel(kernel: Kernel, target: Target, in_rounds: bool = False) -> 
     if in_rounds and chain is not None and not chain.levels and is_plain(chain.nest):
         return _whole(chain, target, packing=False)
     if kernel.grid:
-        return Scheduled((_each_nest(kernel, target),))
+        return _each_nest(kernel, target)
     parts = separate(kernel)
     done = [_schedule_one(k, target) for k in parts]
     temporaries = tuple(t for s in done for t in s.temporaries)
@@ -125,22 +129,25 @@ def schedule_kernel(kernel: Kernel, target: Target, in_rounds: bool = False) -> 
 def _schedule_one(kernel: Kernel, target: Target) -> Scheduled:
     chain = chain_of(kernel)
     if chain is None or chain.levels or not is_plain(chain.nest):
-        return Scheduled((_each_nest(kernel, target),))
+        return _each_nest(kernel, target)
     return _whole(chain, target)
 
 
 # ---- kernels of several nests
 
 
-def _each_nest(kernel: Kernel, target: Target) -> Kernel:
+def _each_nest(kernel: Kernel, target: Target) -> Scheduled:
     buffers = {b.name: b for b in (*kernel.params, *kernel.scratch)}
     dim = None
     if several_reads(kernel):
         kernel, dim = coarsen(kernel, TASKS)
         dim = dim or tile_loop(kernel)
+    before, kernel, temporaries = pack_for_steps(kernel, target)
     runs = math.prod(n for _, n in kernel.grid)
     kernel = replace(kernel, body=_scheduled(kernel.body, buffers, target, runs))
-    return fetch_ahead(kernel, dim, target) if dim is not None else kernel
+    if dim is not None:
+        kernel = fetch_ahead(kernel, dim, target)
+    return Scheduled((*before, kernel), temporaries)
 
 
 def _scheduled(
@@ -198,26 +205,26 @@ def _whole(
     chain = chain.with_nest(facts.nest)
     if not facts.extents:
         return Scheduled((chain.with_nest(replace(facts.nest, schedule=Schedule())).kernel_of(),))
-    chain = _tile_loops(chain, facts, choice, target)
+    chain = tile_loops(chain, facts, choice, target)
     inside, least = _packed_in_tasks(chain, facts, choice, target)
     whole, chosen = facts, choice
-    chain, facts, choice = _apart(chain, facts, choice)
+    chain, facts, choice = apart(chain, facts, choice)
     before: list[Kernel] = []
     temporaries: list[Buffer] = []
     for number, ref in enumerate(r for r in choice.packed if r not in inside):
         name = f"{chain.kernel.name}_packed{number}"
         width = width_of(facts, target)
-        order = _packed_order(facts, choice, ref)
-        packed = pack_ahead(chain, ref, order, name, width, _lane_dims(choice))
+        order = packed_order(facts, choice, ref)
+        packed = pack_ahead(chain, ref, order, name, width, lane_dims(choice))
         chain = packed.chain
         assert packed.kernel is not None
-        before.append(_packing(packed.kernel, target))
+        before.append(packing_kernel(packed.kernel, target))
         temporaries.append(packed.buffer)
     chain = _in_tasks(chain, whole, chosen, target, least)
     for ref in inside:
-        order = _packed_order(facts, choice, ref)
+        order = packed_order(facts, choice, ref)
         aligned = width_of(facts, target)
-        chain = _copied_in_task(chain, ref, order, aligned, target, _lane_dims(choice))
+        chain = _copied_in_task(chain, ref, order, aligned, target, lane_dims(choice))
     chain = _slabs(_blocks(chain, facts, choice, target), facts, choice, target, temporaries)
     final = analyse(chain.nest, bits | {b.name: b.dtype.bits for b in chain.kernel.scratch})
     buffers = {b.name: b for b in (*chain.kernel.params, *chain.kernel.scratch)}
@@ -304,7 +311,7 @@ def _in_pieces(chain: Chain, nest: Nest, target: Target) -> Scheduled | None:
     if not pieces.scratch:
         return None
     kernel = replace(chain.with_nest(nest).kernel_around(pieces.body), scratch=pieces.scratch)
-    return Scheduled((_each_nest(kernel, target),))
+    return _each_nest(kernel, target)
 
 
 def _work(facts: Facts, choice: Choice, target: Target) -> float:
@@ -331,87 +338,6 @@ def is_column_stream(facts: Facts, choice: Choice, target: Target) -> bool:
     return False
 
 
-def _tile_loops(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain:
-    """Loops over register tiles that the nest cannot express: panels of what the first cache does
-    not hold, and remainders moved back."""
-    if is_map(facts, choice) or not may_repeat(chain.nest):
-        return chain
-    lanes = [p.dim for p in choice.lanes if p.dim in facts.kept]
-    kept = [d for d in facts.kept if d not in facts.ordered]
-    beside = columns_of(facts, choice)
-    columns = sorted((d for d in kept if d in beside), key=lambda d: -reach(facts.stores, d))
-    rows = sorted((d for d in kept if d not in beside), key=lambda d: -reach(facts.stores, d))
-    open_ = [d for d in (*columns, *rows) if choice.step(d) < facts.extents[d]]
-    packed = [a for a in facts.loads if a.ref in choice.packed]
-    large = sum(packed_bytes(facts, choice).values()) > target.l1
-    panels = {d for a in packed for d in a.dims if d in lanes and large}
-    uneven = {d for d in open_ if facts.extents[d] % choice.step(d)}
-    if choice.order:
-        open_ = [d for d in choice.order if d in open_]
-    last = max((k for k, d in enumerate(open_) if d in uneven), default=-1)
-    uneven = set(open_[: last + 1])  # what is outside of an uneven dim stays outside of it
-    if _tile_cycles(facts, choice) < SMALL_TILE:
-        uneven = set()
-    outside = panels | uneven | (set(columns) if uneven & set(rows) else set())
-    for dim in open_:
-        if dim in outside:
-            chain = tile(chain, dim, choice.step(dim))
-    return chain
-
-
-def _tile_cycles(facts: Facts, choice: Choice) -> float:
-    number = math.prod(-(-facts.extents[d] // choice.step(d)) for d in facts.kept)
-    return choice.cycles / max(1, number)
-
-
-def _lane_dims(choice: Choice) -> frozenset[str]:
-    return frozenset(p.dim for p in choice.lanes)
-
-
-def _packed_order(facts: Facts, choice: Choice, ref: int) -> list[str]:
-    """Order of a packed operand's nest dims: kept rows, reduced dims, then the lanes."""
-    access = next(a for a in facts.loads if a.ref == ref)
-    lanes = [p.dim for p in choice.lanes]
-    tiled = [p.dim for p in choice.tile if p.dim not in lanes]
-    rows = [d for d in facts.kept if d in access.strides and d not in lanes]
-    far = [d for d in rows if d not in tiled]
-    near = [d for d in rows if d in tiled]
-    reduced = [d for d in reduction_order(facts, choice) if d in access.strides]
-    return [*far, *reduced, *near, *(d for d in lanes if d in access.strides)]
-
-
-def _apart(chain: Chain, facts: Facts, choice: Choice) -> tuple[Chain, Facts, Choice]:
-    """Where several dims share the lanes of a packed operand, those with several vectors are split
-    in two, the position within a vector and the number of it: so that vectors are contiguous.
-
-    lanes j4 c4, c=12   ->   lanes j4 c4, ct=3 c=4, packed as [ct, j, c]
-    """
-    lanes = {p.dim: p.count for p in choice.lanes}
-    packed = {d for a in facts.loads if a.ref in choice.packed for d in a.dims}
-    for piece in choice.tile:
-        dim, width = piece.dim, lanes.get(piece.dim, 0)
-        inner = [p.dim for p in choice.lanes[1:]]
-        if dim not in inner or dim not in packed or facts.extents[dim] % width:
-            continue
-        if chain.nest.extents[dim] != width * piece.count:
-            continue
-        number = chain.fresh(f"{dim}t")
-        chain = chain.with_nest(_in_two(chain.nest, dim, number, width))
-        bits = {a.buffer: a.bits for a in (*facts.loads, *facts.stores)}
-        facts = analyse(_in_two(facts.nest, dim, number, width), bits)
-        tile = tuple(replace(p, dim=number) if p == piece else p for p in choice.tile)
-        steps = {**choice.steps, dim: width, number: piece.count}
-        choice = replace(choice, tile=tile, steps=steps)
-    return chain, facts, choice
-
-
-def _in_two(nest: Nest, dim: str, number: str, width: int) -> Nest:
-    """A dim as `width` positions and the number of them."""
-    new = substitute(nest, {dim: Form.of(number) * width + dim})
-    dims = [((number, n // width), (d, width)) if d == dim else ((d, n),) for d, n in nest.dims]
-    return replace(new, dims=tuple(x for pair in dims for x in pair))
-
-
 def _packed_in_tasks(
     chain: Chain, facts: Facts, choice: Choice, target: Target
 ) -> tuple[tuple[int, ...], int]:
@@ -421,7 +347,7 @@ def _packed_in_tasks(
     It saves a launch, and a trip through memory that is far.
     """
     found: list[int] = []
-    lanes = _lane_dims(choice)
+    lanes = lane_dims(choice)
     wholes = packed_bytes(facts, choice)
     room = target.l2 * 5 // 8
     least = math.ceil(max(wholes.values(), default=0) / room)
@@ -456,30 +382,6 @@ def _copied_in_task(
     copied = _scheduled(chain.before[earlier:], buffers, target, 100)
     copied = tuple(copy_ahead(n) if isinstance(n, Nest) else n for n in copied)
     return replace(chain, before=(*chain.before[:earlier], *copied))
-
-
-def _packing(kernel: Kernel, target: Target) -> Kernel:
-    """Grid and schedule of a packing kernel: it reads in the order of its source."""
-    chain = chain_of(kernel)
-    assert chain is not None
-    loops = [v for v in chain.levels if isinstance(v, Loop)]
-    if len(loops) == len(chain.levels):
-        dims = tuple((v.dim, v.extent) for v in loops)
-        chain = Chain(kernel, (), replace(chain.nest, dims=(*dims, *chain.nest.dims)))
-        loops = []
-    bits = {b.name: b.dtype.bits for b in kernel.params}
-    facts = analyse(chain.nest, bits)
-    repeats = math.prod(v.extent for v in loops)
-    choice = choose_registers(facts, Limits(runs=repeats), target)
-    kept = sorted(facts.kept, key=lambda d: -reach(facts.loads, d))
-    outer = [v.dim for v in loops] or [d for d in kept if choice.step(d) < facts.extents[d]]
-    goal = task_goal(choice.cycles * repeats, packing=True)
-    chain = spread(chain, free_units(chain, outer, choice.steps), goal)
-    final = analyse(chain.nest, bits)
-    schedule = build_schedule(final, choice)
-    order = sorted(schedule.loops, key=lambda d: -reach(final.loads, d))
-    schedule = replace(schedule, loops=tuple(order))
-    return chain.with_nest(replace(chain.nest, schedule=schedule)).kernel_of()
 
 
 def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least: int = 1) -> Chain:
@@ -524,7 +426,7 @@ def _in_tasks(chain: Chain, facts: Facts, choice: Choice, target: Target, least:
 
 def _in_a_line(facts: Facts, dim: str, choice: Choice) -> int:
     """How many tiles along a dim store to one cache line, where they do so often."""
-    if _tile_cycles(facts, choice) > LONG_TILE:
+    if tile_cycles(facts, choice) > LONG_TILE:
         return 1
     moved = (abs(s.stride(dim)) * s.bits // 8 * choice.step(dim) for s in facts.stores)
     return max((-(-LINE // m) for m in moved if m), default=1)
@@ -578,9 +480,8 @@ def _blocks(chain: Chain, facts: Facts, choice: Choice, target: Target) -> Chain
     order = [d for d in reduction_order(facts, choice) if d not in choice.unrolled]
     wanted = blocks_wanted(walked, target.l2)
     bits = {b.name: b.dtype.bits for b in (*chain.kernel.params, *chain.kernel.scratch)}
-    steps = {d: choice.step(d) for d in facts.kept}
-    cycles = _tile_cycles(facts, choice)
-    near = held_up(analyse(chain.nest, bits), steps, frozenset(lanes), cycles, target)
+    cycles = tile_cycles(facts, choice)
+    near = held_up(analyse(chain.nest, bits), choice.steps, lane_dims(choice), cycles, target)
     if (few := blocks_wanted(near, target.l1)) > wanted:
         wanted, order = few, [d for d in order if d not in bounded]
     if order and is_column_stream(facts, choice, target):

@@ -61,8 +61,8 @@ class Chain:
 
     def kernel_around(self, inner: tuple[Stmt, ...]) -> Kernel:
         """The kernel with other statements in place of the nest."""
-        body = (*self.before, *_wrapped(inner, self.levels))
-        body = (*self.start, *_wrapped(body, self.outer), *self.finish)
+        body = (*self.before, *wrapped(inner, self.levels))
+        body = (*self.start, *wrapped(body, self.outer), *self.finish)
         return replace(self.kernel, body=body)
 
     def fresh(self, stem: str) -> str:
@@ -80,7 +80,8 @@ class Chain:
         return replace(self, nest=nest)
 
 
-def _wrapped(body: tuple[Stmt, ...], levels: tuple[Level, ...]) -> tuple[Stmt, ...]:
+def wrapped(body: tuple[Stmt, ...], levels: tuple[Level, ...]) -> tuple[Stmt, ...]:
+    """Statements inside of loops, outer first."""
     for level in reversed(levels):
         body = (replace(level, body=body),)
     return body

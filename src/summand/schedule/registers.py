@@ -78,10 +78,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the choice may do: dims that stay single, and whether operands can be packed ahead."""
+    """What the choice may do: dims that stay single, and whether operands can be packed ahead:
+    `packed_for` so many runs at once, of the buffers that `stay` the same meanwhile (None: all), at
+    places that follow only the nest's own dims and those `around`."""
 
     single: frozenset[str] = frozenset()  # no tile and no lanes along these (bounds read them)
     may_pack: bool = False
+    packed_for: int = 1
+    stay: frozenset[str] | None = None
+    around: frozenset[str] = frozenset()
     runs: int = 1  # how often the nest runs
     floor: float = 0.0  # cycles that moving the bytes takes anyway
 
@@ -230,18 +235,23 @@ def _reducible_lanes(facts: Facts, limits: Limits) -> list[str]:
     return out
 
 
-def packable(facts: Facts, lanes: Sequence[Piece], target: Target) -> frozenset[int]:
+def packable(
+    facts: Facts, lanes: Sequence[Piece], limits: Limits, target: Target
+) -> frozenset[int]:
     """Loads in the reduction whose vectors are not contiguous and that are read often enough."""
     lane_dims = {p.dim for p in lanes}
-    if lane_dims & facts.reduced or facts.carried:
+    if not limits.may_pack or lane_dims & facts.reduced or facts.carried:
         return frozenset()
+    known = facts.extents.keys() | limits.around
     out = set()
     for load in facts.loads:
+        if limits.stay is not None and load.buffer not in limits.stay:
+            continue
         kind = lane_kind(load.strides, load.loose, lanes)
         moving = frozenset(load.strides)
         if load.guarded or not moving & facts.reduced or facts.nested & moving:
             continue
-        if not lane_dims <= moving or not frozenset(load.at.form.dims) <= facts.extents.keys():
+        if not lane_dims <= moving or not frozenset(load.at.form.dims) <= known:
             continue
         if _is_cut(facts, moving) or not _has_few_places(facts, load):
             continue
@@ -249,7 +259,7 @@ def packable(facts: Facts, lanes: Sequence[Piece], target: Target) -> frozenset[
         points = math.prod(facts.extents[d] for d in facts.kept) * math.prod(
             facts.extents[d] for d in facts.reduced & moving
         )
-        reuse = points // packed_elements(facts, load, frozenset(moving))
+        reuse = points // packed_elements(facts, load, frozenset(moving)) * limits.packed_for
         scattered = kind in ("chunk", "gather", "reverse") and reuse >= 16
         if isinstance(instr, Load) and (
             scattered or (kind == "unit" and _is_far(facts, load, reuse, target))
@@ -451,7 +461,7 @@ def _best_tile(
     """The best register tile for these lanes."""
     if end is not None:
         return _with_end(facts, limits, lanes, unrolled, end, target)
-    packed = packable(facts, lanes, target) if limits.may_pack else frozenset()
+    packed = packable(facts, lanes, limits, target)
     # a dim summed inside and kept outside is a row of the tile, whole
     forced = frozenset(_forced(facts, unrolled))
     dims = tiled_dims(facts, limits, lanes, forced)
@@ -474,7 +484,7 @@ def _best_tile(
     first = int(np.argmax(costs <= costs.min(initial=np.inf) * (1 + 1e-9)))
     best = [int(c) for c in every[first]]
     won, cycles, least = scored[first], float(all_tiles[first]), float(costs[first])
-    packing = packing_cycles(facts, lanes, packed, target)
+    packing = packing_cycles(facts, lanes, packed, target) / limits.packed_for
     vectors = {d: -(-facts.extents[d] // lane_dims.get(d, 1)) for d in sorted(forced)}
     whole = tuple(Piece(d, n) for d, n in vectors.items() if n > 1)
     steps = {d: c * lane_dims.get(d, 1) for d, c in zip(dims, best, strict=True)}
@@ -522,7 +532,7 @@ def _with_end(
     if merged:
         model = build_model(facts, lanes, unrolled, (end,), target, merged=vectors)
     elif facts.reduced:
-        packed = packable(facts, lanes, target) if limits.may_pack else packed
+        packed = packable(facts, lanes, limits, target)
         to = (Piece(end, width),)
         model = build_model(facts, lanes, unrolled, (end,), target, packed, end=to)
     else:
@@ -542,7 +552,7 @@ def _with_end(
     else:  # compared with other tiles of products
         weigh = _Traffic(facts, (end,), lanes, True, target, packed, False)
         number *= float(weigh.factor(np.array([[vectors]]))[0])
-    packing = packing_cycles(facts, lanes, packed, target)
+    packing = packing_cycles(facts, lanes, packed, target) / limits.packed_for
     cost = float(limits.cost(np.array(number * one.cycles), np.array(one.lines)))
     return Choice(
         lanes,
