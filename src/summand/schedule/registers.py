@@ -574,8 +574,8 @@ def _with_end(
 class _Tiled(NamedTuple):
     """What counts of a dim that a tile may extend. Read for every candidate.
 
-    streams: all vectors vary along it; alias, beside: which share of the rows of single elements,
-    and of vectors, meets in one set of the first cache; near: what it costs that a cache line is
+    streams: all vectors vary along it; alias: which share of the rows of single elements meets in
+    one set of the first cache; beside: the same of vectors, for each load of them; near: what it costs that a cache line is
     read in two tiles; far: what it costs that rows of large arrays are walked side by side, for
     each doubling of their number.
     """
@@ -585,7 +585,7 @@ class _Tiled(NamedTuple):
     is_lane: bool
     streams: bool
     alias: float
-    beside: float
+    beside: tuple[float, ...]
     near: float
     far: float
 
@@ -623,7 +623,7 @@ class _Traffic:
                 d in lane,
                 streams=bool(vectors) and all(d in a.dims for a in vectors),
                 alias=max((_alias(a.stride(d) * a.bits // 8) for a in rows), default=0),
-                beside=max((_alias(a.stride(d) * a.bits // 8) for a in read), default=0),
+                beside=tuple(_alias(a.stride(d) * a.bits // 8) for a in read),
                 near=max(
                     (_shared_line(a, d, line if a in wide else 0.02) for a in rows), default=0
                 ),
@@ -634,7 +634,8 @@ class _Traffic:
 
     def factor(self, counts: Counts) -> Floats:
         """Tiles times preferences, for each row of counts."""
-        factor, meeting, crowd, rows, columns = np.ones((5, len(counts)))
+        factor, meeting, rows, columns = np.ones((4, len(counts)))
+        crowds = np.ones((len(self.dims[0].beside) if self.dims else 0, len(counts)))
         for dim, count in zip(self.dims, counts.T, strict=True):
             extent, lanes, is_lane, streams, alias, beside, near, far = dim
             step = count * lanes
@@ -648,13 +649,14 @@ class _Traffic:
             if near:  # what is left of each cache line is fetched again
                 factor *= 1 + near * np.maximum(0.0, math.log2(extent) - doubled)
             meeting *= np.maximum(1.0, count * alias)
-            crowd *= np.maximum(1.0, count * beside)
+            crowds *= np.maximum(1.0, np.outer(beside, count))
             if streams:
                 factor *= 1 + 0.03 * doubled
             if far:  # rows of memory side by side: few vectors of each, where one stream is fastest
                 factor *= 1 + far * doubled
         factor *= 1 + 0.04 * np.maximum(0.0, meeting - 6)
         # vectors that the next steps would find in the first cache
+        crowd = 1 + (crowds - 1).sum(axis=0)
         factor *= 1 + 0.1 * np.maximum(0.0, crowd - self.ways)
         return factor * (1 + 0.06 / rows + self.column / columns) if self.looped else factor
 

@@ -8,7 +8,8 @@ are not. States that nobody else reads need not be kept at all; those that backw
 read once more.
 
 Needs what fusion needs. Keeps every result. Leaves reductions that fold the recurrence's own dims,
-read states away from their place, or read what comes after the recurrence.
+read states away from their place, read what comes after the recurrence, or have many terms for each
+state, as the gradient of what a weight multiplies: all steps at once make a better product.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from summand.rewrite.rebuild import Rebuild
 from summand.rewrite.recur.carried import carries
 
 LESS = 4  # times smaller than the states, so that the fold is worth its place
+MUCH = 16  # terms for each element of the states: a contraction, which waits for no memory
 
 
 def absorb(program: Program, target: Target) -> Program:
@@ -87,7 +89,10 @@ def _folds_of(program: Program, eqn: Eqn, op: Recur) -> list[Eqn]:
 def _shrinks(eqn: Eqn, fold: Eqn, over: frozenset[str]) -> bool:
     size = max(o.type.nbytes for o in eqn.outs)
     less = sum(o.type.nbytes for o in fold.outs) * LESS <= size
-    return less and isinstance(fold.op, Reduce) and not over & set(fold.op.dims)
+    states = max(o.type.count for o in eqn.outs)
+    terms = max(v.type.count for v in operands(fold.op))
+    few = terms <= MUCH * states
+    return less and few and isinstance(fold.op, Reduce) and not over & set(fold.op.dims)
 
 
 def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Sequence[Eqn]) -> None:
