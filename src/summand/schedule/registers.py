@@ -575,9 +575,9 @@ class _Tiled(NamedTuple):
     """What counts of a dim that a tile may extend. Read for every candidate.
 
     streams: all vectors vary along it; alias: which share of the rows of single elements meets in
-    one set of the first cache; beside: the same of vectors, for each load of them; near: what it costs that a cache line is
-    read in two tiles; far: what it costs that rows of large arrays are walked side by side, for
-    each doubling of their number.
+    one set of the first cache; beside: the same of vectors, for each load of them; near: what it
+    costs that a cache line is read in two tiles; far: what it costs that rows of large arrays are
+    walked side by side, for each doubling of their number.
     """
 
     extent: int
