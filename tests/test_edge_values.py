@@ -7,11 +7,11 @@ import pytest
 
 from summand import compiler
 from summand import dtypes as dt
+from summand.dtypes import narrow
 from summand.ir.builder import Builder
 from summand.ir.interp import run
 from summand.ir.named import Named
 from summand.ir.nodes import Type
-from summand.ir.scalars import narrow
 from summand.options import Options
 from summand.runtime.executable import Executable
 

@@ -124,3 +124,43 @@ def promote(a: DType, b: DType) -> DType:
     if signed.bits > unsigned.bits:
         return signed
     return {8: i16, 32: i64, 64: f32}[unsigned.bits]
+
+
+# ---- from storage to what is computed in, and back
+
+
+def widen(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """From storage to the type that is computed in: 16-bit floats become f32."""
+    if dtype is bf16:
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array.astype(np.float32) if dtype is f16 else array
+
+
+def narrow(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """From the type that was computed in to storage; 16-bit floats round to nearest even."""
+    array = np.asarray(array)
+    if dtype is bf16 or dtype is f16:
+        array = _to_odd(array) if array.dtype == np.float64 else np.asarray(array, np.float32)
+    with np.errstate(all="ignore"):
+        return _round_to_bf16(array) if dtype is bf16 else np.asarray(array, dtype.numpy)
+
+
+def _to_odd(array: np.ndarray) -> np.ndarray:
+    """f64 as f32 so that rounding that to 16 bits gives what rounding the f64 once would: what is
+    not exact becomes the one of its two neighbours whose last bit is 1."""
+    with np.errstate(all="ignore"):
+        near = array.astype(np.float32)
+    away = np.where(np.abs(near) > np.abs(array), np.float32(0), np.float32(np.inf))
+    odd = np.nextafter(near, np.copysign(away, near))
+    moves = (near != array) & (near.view(np.uint32) % 2 == 0) & ~np.isnan(array)
+    return np.asarray(np.where(moves, odd, near))
+
+
+def _round_to_bf16(array: np.ndarray) -> np.ndarray:
+    bits = np.ascontiguousarray(array).view(np.uint32).reshape(array.shape)
+    # 0x7fff + the lowest kept bit carries into the kept half just where rounding to even does.
+    high = bits >> np.uint32(16)
+    with np.errstate(over="ignore"):
+        rounded = (bits + (np.uint32(0x7FFF) + (high & np.uint32(1)))) >> np.uint32(16)
+    quiet = high | np.uint32(0x40)
+    return np.asarray(np.where(np.isnan(array), quiet, rounded).astype(np.uint16))

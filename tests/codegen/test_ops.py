@@ -137,3 +137,18 @@ def test_every_op_has_code_or_is_refused():
     covered = {*SIMPLE, *vmath.FUNCTIONS, *REFUSED, *IDENTITIES}
     assert covered >= set(PRIMS)
     assert {t.name for t in ALL} >= {t.name for t in REAL}
+
+
+@pytest.mark.parametrize("target", (f16, bf16))
+def test_convert_rounds_once(target):
+    """Half a step of the narrow type, and a bit more that f32 does not hold."""
+    step = 2.0 ** (-10 if target is f16 else -7)
+    even = 1.0 + step * np.array([0.5, 1.5, 2.5, 3.5])
+    x = np.concatenate([even, even + 2.0**-40, even - 2.0**-40])
+    want = np.concatenate(
+        [1 + step * np.array(k) for k in ([0, 2, 2, 4], [1, 2, 3, 4], [0, 1, 2, 3])]
+    )
+    for lanes in (1, 16):
+        for signed, wanted in ((x, want), (-x, -want)):
+            np.testing.assert_array_equal(run("convert", [signed], (f64,), target, lanes), wanted)
+            np.testing.assert_array_equal(convert_values(signed, target), wanted)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from summand import dtypes as dt
+from summand.dtypes import narrow, widen
 from summand.errors import IndexRangeError, InternalError, Loc
 from summand.ir import foreign
 from summand.ir.builder import Builder
@@ -15,7 +16,7 @@ from summand.ir.index import Form
 from summand.ir.interp import run, threefry
 from summand.ir.named import Named
 from summand.ir.nodes import MAX, PROD, SUM, Call, Custom, Read, Recur, Type
-from summand.ir.scalars import apply, convert, narrow, scalar, widen
+from summand.ir.scalars import apply, convert, scalar
 from tests.programs import affine
 
 

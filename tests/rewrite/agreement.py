@@ -3,10 +3,9 @@
 import numpy as np
 
 from summand import dtypes as dt
-from summand.dtypes import real_part
+from summand.dtypes import real_part, widen
 from summand.ir.interp import run
 from summand.ir.nodes import operands
-from summand.ir.scalars import widen
 from summand.ir.verify import verify
 from tests.programs import arguments
 

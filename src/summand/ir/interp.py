@@ -17,6 +17,7 @@ from typing import assert_never
 
 import numpy as np
 
+from summand.dtypes import narrow, widen
 from summand.errors import InternalError
 from summand.ir import foreign
 from summand.ir.interp_index import reindex
@@ -48,7 +49,7 @@ from summand.ir.nodes import (
     While,
     operands,
 )
-from summand.ir.scalars import apply, narrow, scalar, widen
+from summand.ir.scalars import apply, scalar
 
 Env = dict[int, Named]
 

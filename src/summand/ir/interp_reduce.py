@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from summand.dtypes import DType, accumulator
+from summand.dtypes import DType, accumulator, narrow, widen
 from summand.ir.interp_index import Index, in_range, positions
 from summand.ir.named import Named
 from summand.ir.nodes import (
@@ -24,7 +24,7 @@ from summand.ir.nodes import (
     identity_of,
     with_operands,
 )
-from summand.ir.scalars import fold_type, narrow, scalar, ufunc_of, widen
+from summand.ir.scalars import fold_type, scalar, ufunc_of
 
 Evaluate = Callable[[Program, Sequence[Named]], list[Named]]
 _BATCH = "#"  # a dim of the combined elements that no program can name

@@ -14,37 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from summand.dtypes import DType, accumulator, bf16, bool_, f16
+from summand.dtypes import DType, accumulator, bool_, narrow, widen
 from summand.errors import InternalError
 from summand.ir.nodes import Scalar
 from summand.ir.prims import PRIMS
-
-
-def widen(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """From storage to the type that is computed in: 16-bit floats become f32."""
-    if dtype is bf16:
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return array.astype(np.float32) if dtype is f16 else array
-
-
-def narrow(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """From the type that was computed in to storage; 16-bit floats round to nearest even."""
-    array = np.asarray(array)
-    if dtype is bf16:
-        return _round_to_bf16(np.asarray(array, np.float32))
-    if dtype is f16:
-        array = np.asarray(array, np.float32)
-    return np.asarray(array, dtype.numpy)
-
-
-def _round_to_bf16(array: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(array).view(np.uint32).reshape(array.shape)
-    # 0x7fff + the lowest kept bit carries into the kept half just where rounding to even does.
-    high = bits >> np.uint32(16)
-    with np.errstate(over="ignore"):
-        rounded = (bits + (np.uint32(0x7FFF) + (high & np.uint32(1)))) >> np.uint32(16)
-    quiet = high | np.uint32(0x40)
-    return np.asarray(np.where(np.isnan(array), quiet, rounded).astype(np.uint16))
 
 
 def convert(array: np.ndarray, source: DType, target: DType) -> np.ndarray:

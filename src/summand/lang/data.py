@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from summand import dtypes
-from summand.dtypes import DType, bf16
+from summand.dtypes import DType, bf16, widen
 from summand.errors import ArgumentError, DTypeError
 from summand.ir.scalars import convert as convert_storage
-from summand.ir.scalars import widen
 from summand.lang.describe import message, source_row
 from summand.lang.location import here
 

@@ -12,12 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from summand.dtypes import narrow, widen
 from summand.errors import InternalError
 from summand.ir.index import Form
 from summand.loops.apply import combine_at
 from summand.loops.code import Box, Code
 from summand.loops.nodes import Address, Fold, Guard, Kernel, Load, Nest, Store
-from summand.loops.storage import garbage, narrow, value_type, widen
+from summand.loops.storage import garbage, value_type
 
 LIMIT = 1 << 22  # points of a box that are evaluated at once
 

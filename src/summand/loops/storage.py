@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from summand.dtypes import DType, bf16, f16
+from summand.dtypes import DType, bf16, f16, narrow, widen
 
 
 def value_type(dtype: DType) -> np.dtype:
@@ -16,29 +16,10 @@ def value_type(dtype: DType) -> np.dtype:
     return np.dtype("float32") if dtype in (f16, bf16) else dtype.numpy
 
 
-def widen(stored: np.ndarray, dtype: DType) -> np.ndarray:
-    """Values of elements of type `dtype` read from memory."""
-    if dtype is bf16:
-        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return stored.astype(value_type(dtype), copy=False)
-
-
-def narrow(values: np.ndarray, dtype: DType) -> np.ndarray:
-    """Elements of type `dtype` to be written to memory, rounded to the nearest even."""
-    if dtype is not bf16:
-        with np.errstate(all="ignore"):
-            return values.astype(dtype.numpy, copy=False)
-    wide = np.array(values, dtype=np.float32)  # a copy; keeps 0-dim arrays 0-dim
-    bits = wide.view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
-    return np.where(np.isnan(wide), quiet, rounded).astype(np.uint16)
-
-
 def convert(values: np.ndarray, dtype: DType) -> np.ndarray:
     """Values as another type: floats saturate at an integer's ends and NaN becomes 0."""
     if dtype in (f16, bf16):
-        return widen(narrow(values.astype(np.float32), dtype), dtype)
+        return widen(narrow(values, dtype), dtype)
     target = dtype.numpy
     with np.errstate(all="ignore"):
         if not (dtype.is_integer and values.dtype.kind == "f"):

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from summand.dtypes import DType, bool_
+from summand.dtypes import DType, bool_, widen
 from summand.ir.nodes import Map, Scalar, Type, Var
-from summand.ir.scalars import apply, scalar, widen
+from summand.ir.scalars import apply, scalar
 from summand.rewrite.simplify.scatter import sum_of_scatters
 from summand.rewrite.simplify.smart import Smart
 from summand.rewrite.simplify.types import conj, convert, part
