@@ -11,6 +11,7 @@ from summand.ir.nodes import SUM, Read, Recur, Type
 from summand.loops.nodes import Loop, Nest
 from summand.options import Options
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.recur import absorb as absorbing
 from summand.rewrite.recur.absorb import absorb
 from summand.rewrite.recur.split import split_recur
 from summand.runtime import machine
@@ -86,6 +87,29 @@ def test_sums_of_states_move_into_the_loop():
     assert_same_results(program, inside)
     assert only_loop(inside).keep == ("none", "all")
     assert_lowers(inside, arguments(inside))
+
+
+def projected(outputs, b=2, n=8, t=6):
+    """h = tanh(h[t-1] + x);  y = sum{n} h W, with so many outputs."""
+    inner = Builder()
+    h, x = value(inner, b=b, n=n), value(inner, b=b, n=n)
+    inner.param(Type(dt.i32))
+    body = inner.finish([inner.map("tanh", inner.map("add", h, x))])
+    new = Builder()
+    x, w, start = value(new, b=b, n=n, t=t), value(new, n=n, o=outputs), value(new, b=b, n=n)
+    op = Recur(("t",), (True,), (t,), (Read(0, (1,)),), (start,), (x,), body, ("all",))
+    (h,) = new.emit(op, [Type.of(dt.f32, {"b": b, "n": n, "t": t})])
+    return new.finish(new.reduce(SUM, ["n"], new.map("mul", h, w)))
+
+
+@pytest.mark.parametrize(("outputs", "inside"), [(2, True), (32, False)])
+def test_contractions_of_states_stay_outside(outputs, inside, monkeypatch):
+    """With many terms for each state all steps at once make a better product."""
+    program = rewritten(projected(outputs, b=8, n=4 * outputs))
+    monkeypatch.setattr(absorbing, "carries", lambda op: False)
+    after = absorb(program, SMALL)
+    assert_same_results(program, after)
+    assert (len(only_loop(after).body.results) == 2) == inside
 
 
 def test_the_latest_state_is_updated_in_place():

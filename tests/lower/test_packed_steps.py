@@ -21,8 +21,6 @@ def gated(x, weights):
     return sm.recur(step, over=t, init=sm.zeros({h: x.sizes[h]}))
 
 
-
-
 def arguments(batch, size, steps, heads=0):
     """Weights in the order k, q, h: rows of the sum are 2·size elements apart."""
     rng = np.random.default_rng(size)

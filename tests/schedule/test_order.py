@@ -130,3 +130,43 @@ def test_strips_that_overflow_the_cache_are_read_in_parts():
     first = scheduled.kernels[0]
     assert first.name == "k_parts" and first.grid == (("x_p_o", 28),)
     assert first.params[-1].size == 28 * 576
+
+
+def strided_windows(size, step):
+    """Σ u[c, x·step + a·3, y·step + b·3, n] · w[o, c, a, b], eight images in the lanes."""
+    row = 8 * (step * size + 13)
+    image = f"{row * row // 8}*c + {step * row}*x + {3 * row}*a + {8 * step}*y + 24*b + n"
+    weights = ("800*o + 25*c + 5*a + b", 51200)
+    dims = {"x": size, "y": size, "n": 8, "o": 64, "c": 32, "a": 5, "b": 5}
+    out = (f"{512 * size}*x + 512*y + 8*o + n", 512 * size * size)
+    return cases.contraction("k", dims, out, (image, 4 * row * row), weights, "cab")
+
+
+def test_short_rows_that_many_tiles_read_stay_in_the_first_cache():
+    """Channels in blocks, so that the window of a block is near for all 64 results."""
+    scheduled = schedule_kernel(strided_windows(33, 2), cases.NARROW)
+    (sums,) = [b.name for b in scheduled.kernels[-1].scratch]
+    nest = next(n for n in nests_of(scheduled.kernels[-1].body) if "c" in n.extents)
+    assert sums == "sums0"
+    assert nest.extents["c"] < 32
+
+
+def test_long_runs_arrive_in_time():
+    """Panels of a product: one run of memory each."""
+    kernel = schedule_kernel(cases.matmul(1024, 1024, 1024), cases.NARROW).kernels[-1]
+    assert not kernel.scratch
+
+
+def test_masks_that_few_tiles_need_do_not_order_a_reduction():
+    """Σ_cab u[n, c, x - a, y - b] · w[c, o, a, b]: vectors along y, of which few leave u."""
+    row, out = 35, 69
+    guards = (("x - a", 32), ("y - b", 32))
+    image = ("65536*n + 1024*c + 32*x - 32*a + y - b", 1 << 19, *guards)
+    weights = ("128*c + 16*o + 4*a + b", 1024)
+    dims = {"n": 8, "o": 8, "x": row, "y": row, "a": 4, "b": 4, "c": 8}
+    stored = (f"{8 * out * out}*n + {out * out}*o + {2 * out}*x + 2*y", 64 * out * out)
+    kernel = cases.contraction("k", dims, stored, image, weights, "abc")
+    scheduled = schedule_kernel(kernel, cases.NARROW).kernels[-1]
+    schedule = next(iter(nests_of(scheduled.body))).schedule
+    walked = [*schedule.loops, *(p.dim for p in schedule.unroll)]
+    assert [d for d in walked if d in "bc"][-1] == "b"
