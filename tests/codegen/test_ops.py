@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import summand as sm
 from summand.codegen.cpu import vmath
 from summand.codegen.cpu.ops import IDENTITIES, REFUSED
 from summand.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i16, i32, i64, u8, u32, u64
@@ -152,3 +153,21 @@ def test_convert_rounds_once(target):
         for signed, wanted in ((x, want), (-x, -want)):
             np.testing.assert_array_equal(run("convert", [signed], (f64,), target, lanes), wanted)
             np.testing.assert_array_equal(convert_values(signed, target), wanted)
+
+
+@pytest.mark.parametrize("dtype", (f32, f64))
+@pytest.mark.parametrize("number", (0.1, 3.0, -7.0, 255.0, 1e-3, 2.0, 1e38))
+def test_division_by_a_number(dtype, number):
+    """As NumPy divides, but for a last place now and then; exact quotients stay exact."""
+    kind = dtype.numpy.type
+    whole = np.arange(-2000, 2000).astype(kind)
+    x = np.concatenate([whole, samples(dtype), whole * kind(number)])
+    (i,) = sm.dims("i")
+    found = sm.jit(lambda u: u / number)(sm.array(x, i)).numpy(i)
+    with np.errstate(all="ignore"):
+        wanted = x / kind(number)
+    np.testing.assert_allclose(found, wanted, rtol=np.finfo(kind).eps, atol=np.finfo(kind).tiny)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted))
+    exact = whole.size
+    np.testing.assert_array_equal(found[-exact:], wanted[-exact:])
+    np.testing.assert_array_equal(found[:exact], wanted[:exact])

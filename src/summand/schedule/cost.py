@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from summand.ir.prims import PRIMS
 from summand.loops.code import address_refs, refs
-from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Load, Piece, Position
+from summand.loops.nodes import Apply, Bound, Carry, Const, Fold, Guard, Load, Piece
 from summand.options import Target
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.guard_costs import Asked, asked_of, is_decidable
+from summand.schedule.slots import op_lines, operation_slots, readers_of
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,8 +41,6 @@ DECISION = 1.5  # cycles of a comparison that decides for a step what a table's 
 FAR_STORE = 6.0  # cycles more for each lane that is stored to a line that was driven out
 PAGE = 4096  # bytes; also what one way of the first cache holds
 TURNED = 4.0  # shuffles for each vector of a transposed block
-FREE = ("stop_gradient", "barrier", "real", "convert")
-BITWISE = ("and", "or", "xor", "not")
 MOST_PLACES = 4096  # positions at which a bound is looked at
 FLAT_STEPS = 32  # most steps of a reduction that is unrolled whole because windows overlap in it
 FLAT_LINES = 600.0  # of code, then
@@ -200,64 +199,6 @@ def code_lines(kind: str, lanes: int) -> float:
             return 0.8 * lanes
         case _:
             return 3.0 * lanes
-
-
-SHORT = ("div", "sqrt", "rsqrt", "floor", "ceil", "round", "trunc")  # an instruction or two
-
-
-def _op_lines(fn: str) -> float:
-    flops = PRIMS[fn].flops
-    return 1.0 if flops <= 2 or fn in SHORT else 2.2 * flops
-
-
-def _has_fused_reader(facts: Facts, ref: int, readers: Sequence[Sequence[int]]) -> bool:
-    """A product whose only reader adds it (a sum, an add, a sub) costs nothing: it is an FMA."""
-    code = facts.nest.code
-    if len(readers[ref]) != 1:
-        return False
-    reader = code[readers[ref][0]]
-    match reader:
-        case Fold():
-            return reader.combine.fn == "add" and reader.dtype.is_float
-        case Apply():
-            return reader.fn in ("add", "sub") and reader.dtype.is_float
-        case _:
-            return False
-
-
-def readers_of(facts: Facts) -> list[list[int]]:
-    """For each value, the instructions that read it."""
-    out: list[list[int]] = [[] for _ in facts.nest.code]
-    for ref, instr in enumerate(facts.nest.code):
-        for arg in refs(instr):
-            out[arg].append(ref)
-    return out
-
-
-def operation_slots(facts: Facts, ref: int, readers: Sequence[Sequence[int]]) -> float:
-    """Arithmetic slots of one vector of value `ref` (loads are counted elsewhere)."""
-    match facts.nest.code[ref]:
-        case Apply(fn, args, dtype):
-            if fn in FREE and (fn != "convert" or dtype == facts.nest.code[args[0]].dtype):
-                return 0.0
-            if fn == "mul" and dtype.is_float and _has_fused_reader(facts, ref, readers):
-                return 0.0
-            if fn in BITWISE and dtype.kind == "bool":
-                return 0.25
-            return PRIMS[fn].flops
-        case Fold(combine):
-            if combine.fn is not None:
-                return PRIMS[combine.fn].flops
-            return sum(PRIMS[i.fn].flops for i in combine.code if isinstance(i, Apply))
-        case Position():
-            return 1.0
-        case _:
-            return 0.0
-
-
-def widest_bits(facts: Facts) -> int:
-    """Bits of the widest floating type that the nest computes with."""
-    return max((i.dtype.bits for i in facts.nest.code if i.dtype.is_float), default=32)
 
 
 @dataclass(slots=True)
@@ -586,7 +527,7 @@ class _Counter:
         group, repeat = self.group(deps)
         slots = operation_slots(self.facts, ref, self.readers) * self.share(instr.dtype.bits)
         if isinstance(instr, Apply) and slots:
-            self._lines(group, deps, _op_lines(instr.fn) * repeat)
+            self._lines(group, deps, op_lines(instr.fn) * repeat)
         match instr:
             case Fold():
                 arg = self.facts.deps[instr.args[0]]

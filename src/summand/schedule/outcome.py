@@ -19,11 +19,10 @@ from summand.schedule.accesses import Facts, analyse
 from summand.schedule.cost import (
     MOST_PLACES,
     build_model,
-    operation_slots,
-    readers_of,
     score,
     share_within,
 )
+from summand.schedule.slots import operation_slots, readers_of
 
 
 @dataclass(frozen=True, slots=True)

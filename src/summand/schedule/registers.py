@@ -32,9 +32,9 @@ from summand.schedule.cost import (
     pipes_of,
     score,
     scores,
-    widest_bits,
 )
 from summand.schedule.pack import LINE, WAYS, computed_places, packed_elements
+from summand.schedule.slots import widest_bits
 
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PANEL = 4  # vectors of a panel's row, about

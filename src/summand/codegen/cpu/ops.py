@@ -62,6 +62,12 @@ def emit_op(fn: Function, name: str, args: Sequence[Value], dtype: DType, lanes:
     return Value(value.name, value.type, bool_ if name.startswith("is") else dtype)
 
 
+def emit_quotient(fn: Function, x: Value, number: float, dtype: DType, lanes: int) -> Value:
+    """x / number, of floats."""
+    out = ops_float.over(Arith(fn, _computed(dtype), lanes), x, number)
+    return Value(out.name, out.type, dtype)
+
+
 def emit_fold_op(
     fn: Function, name: str, acc: Value, value: Value, dtype: DType, lanes: int, nan: bool = True
 ) -> Value:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
+
 from summand.codegen.cpu.arith import Arith
 from summand.codegen.cpu.text import Value, suffix
 
@@ -38,6 +42,31 @@ def join_nan(a: Arith, value: Value, x: Value, y: Value) -> Value:
     """The value, but NaN where x or y is."""
     unordered = a.fn.cast("sext", a.compare("uno", x, y), a.int)
     return a.from_bits(a.integer("or", a.to_bits(value), unordered))
+
+
+def over(a: Arith, x: Value, number: float) -> Value:
+    """x / number as x·h + x·l, where h + l is 1 / number in two parts.
+
+    Normal results are rounded once, but for 2^-24 (f64: 2^-53) of a last place. Both parts have one
+    sign, so that an infinite x stays infinite. A division where they would be too small or large.
+    """
+    parts = _reciprocal(number, a.bits) if a.fused else None
+    if parts is None:
+        return a.div(x, a.c(number))
+    high, low = parts
+    return a.fma(x, a.c(high), a.mul(x, a.c(low))) if low else a.mul(x, a.c(high))
+
+
+def _reciprocal(number: float, bits: int) -> tuple[float, float] | None:
+    most = 2.0**100 if bits == 32 else 2.0**900
+    kind = np.float64 if bits == 64 else np.float32
+    if not 1 / most < abs(number) < most:
+        return None
+    exact = 1 / Fraction(float(kind(number)))
+    high = kind(float(exact))
+    if abs(Fraction(float(high))) > abs(exact):
+        high = np.nextafter(high, kind(0))
+    return float(high), float(kind(float(exact - Fraction(float(high)))))
 
 
 def sign(a: Arith, x: Value) -> Value:

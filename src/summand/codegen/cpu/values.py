@@ -19,7 +19,7 @@ from typing import assert_never
 from summand.codegen.cpu import memory
 from summand.codegen.cpu.lanes import fold_lanes
 from summand.codegen.cpu.memory import ALL, Mask, Place
-from summand.codegen.cpu.ops import emit_fold_op, emit_op
+from summand.codegen.cpu.ops import emit_fold_op, emit_op, emit_quotient
 from summand.codegen.cpu.places import Places
 from summand.codegen.cpu.plan import Access, NestPlan, Point
 from summand.codegen.cpu.text import (
@@ -199,9 +199,19 @@ class Values(Places):
         fused = self._fused(instr, p) or self._one_of_two(instr, p)
         if fused is not None:
             return fused
+        number = self._divisor(instr)
+        if number is not None:
+            (x,), lanes = self.together([self.value(instr.args[0], p)])
+            return emit_quotient(self.fn, x, number, instr.dtype, lanes)
         args, lanes = self.together([self.value(a, p) for a in instr.args])
         out = emit_op(self.fn, instr.fn, args, instr.dtype, lanes)
         return Value(out.name, out.type, instr.dtype)
+
+    def _divisor(self, instr: Apply) -> float | None:
+        """The number that a float is divided by, if it is known."""
+        by = self.plan.code[instr.args[-1]]
+        known = instr.fn == "div" and instr.dtype.is_float and isinstance(by, Const)
+        return float(by.value) if known and isinstance(by, Const) else None
 
     def _is_long(self, r: Ref) -> bool:
         """Whether an op is better computed for several points at once: its instructions wait for
@@ -209,6 +219,7 @@ class Values(Places):
         instr = self.plan.code[r]
         assert isinstance(instr, Apply)
         few = self.fn.unit.is_x86 and "avx512f" not in self.fn.unit.features
+        few = few and self._divisor(instr) is None
         steady = self.lanes is not self.plan.end and not self.plan.unsteady[r]
         return few and steady and PRIMS[instr.fn].flops >= LONG and instr.dtype.is_float
 
