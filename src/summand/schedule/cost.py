@@ -360,7 +360,8 @@ def scores(model: Model, counts: Counts, target: Target) -> Scores:
         copies = np.where(fits, np.clip(wanted, 1, 4), 1.0)
     registers = sums * copies + live + selected + model.working
     slack = pipes_of(target).slack
-    waiting = slack * chain / copies if model.steps > 1 else 0.0
+    waiting = slack * chain / copies if model.steps > 1 else np.zeros(len(counts))
+    waiting = np.where(flat, waiting / 2, waiting)  # the next tile goes on meanwhile
     spill = np.maximum(0.0, registers - target.registers) * 2.0
     loads = loads + np.minimum(
         hoisted, np.maximum(0.0, registers + hoisted - target.registers)
@@ -615,8 +616,7 @@ class _Counter:
             group.slots += shuffled * repeat
             if kind != "splat":
                 group.vectors += repeat * self.wide(access.bits)
-                if self._streams(access):
-                    group.streams += repeat * self.wide(access.bits)
+                group.streams += repeat * self.wide(access.bits) * self._streams(access)
                 if address_refs(access.at):  # begins long before it ends
                     group.selected += repeat * self.wide(access.bits)
                 elif self._is_shared(access.ref):
@@ -645,11 +645,18 @@ class _Counter:
         self.asked.append(asked)
         return float(asked.share(np.ones((1, len(self.tileable)), np.int64))[0])
 
-    def _streams(self, access: Access) -> bool:
-        """Whether an array too large for the first cache is read, each element once."""
-        kept = (d for d in self.facts.kept if self.facts.extents[d] > 1)
-        elements = math.prod(self.facts.extents[d] for d in access.dims)
-        return all(d in access.dims for d in kept) and elements * access.bits > 8 * self.target.l1
+    def _streams(self, access: Access) -> float:
+        """Of an array too large for the first cache whose elements are read for one result each:
+        the share of its reads that come to an element first. Windows come to most of them again."""
+        extents = self.facts.extents
+        kept = (d for d in self.facts.kept if extents[d] > 1)
+        elements = math.prod(extents[d] for d in access.dims)
+        if elements * access.bits <= 8 * self.target.l1 or not all(d in access.dims for d in kept):
+            return 0.0
+        if access.loose:
+            return 1.0
+        span = 1 + sum(abs(access.stride(d)) * (extents[d] - 1) for d in access.dims)
+        return min(1.0, span / elements)
 
     def _window(self, access: Access) -> Window | None:
         """How a load's places overlap along a tiled dim and another, or the whole reduction."""
