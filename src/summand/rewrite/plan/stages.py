@@ -60,37 +60,7 @@ def stages_of(units: Sequence[Unit]) -> list[list[Unit]]:
         _add(nests[place], unit)
         for root in unit.roots:
             where[root] = place
-    return [n.units for n in _met_by_readers(nests)]
-
-
-def _met_by_readers(nests: list[_Nest]) -> list[_Nest]:
-    """Nests of maps alone run in the first nest that reads them, where that runs over the same
-    dims: what only this one reads needs no memory then, and the rest is not read again."""
-    out = list(nests)
-    for nest in reversed(nests):
-        if nest.folds or nest.after or not all(u.is_nest for u in nest.units):
-            continue
-        reader = next((n for n in out[out.index(nest) + 1 :] if _reads(n, nest)), None)
-        if reader is not None and _takes(reader, nest):
-            reader.units[:0] = nest.units
-            reader.inside |= nest.inside
-            out.remove(nest)
-    return out
-
-
-def _reads(nest: _Nest, other: _Nest) -> bool:
-    return any(a.var in other.inside for u in nest.units for a in u.reads)
-
-
-def _takes(nest: _Nest, other: _Nest) -> bool:
-    """Whether a nest can make what another one makes, just before it reads it."""
-    if nest.space != other.space or not all(u.is_nest for u in nest.units):
-        return False
-    if nest.units[0].carries or any(u.block is not None for u in nest.units):
-        return False
-    reads = [a for u in nest.units for a in u.reads if a.var in other.inside]
-    whole = len(nest.space)
-    return all(len(a.at) == whole and all(a.is_identity(d) for d, _ in a.at) for a in reads)
+    return [n.units for n in nests]
 
 
 def _add(nest: _Nest, unit: Unit) -> None:
