@@ -367,7 +367,7 @@ def is_driven_out(facts: Facts, load: Access, lanes: set[str], target: Target) -
         not pipes_of(target).copies_rows
         or not static
         or any(load.stride(d) != 1 for d in along)
-        or min(far, default=0) < PAGE
+        or min(far, default=0) < 8 * LINE
         or steps < (64 if along else 256)
         or again < (32 if along else 64)
     ):
