@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import summand as sm
+from summand.rewrite.recur import carried
 from summand.runtime import machine
 
-b, h, k, q, t, w = sm.dims("b h k q t w")
+b, h, k, q, s, t, w = sm.dims("b h k q s t w")
 
 
 def gated(x, weights):
@@ -81,3 +82,30 @@ def test_gradients_agree_with_the_interpreter(heads):
         wanted = [g.numpy(*o) for g, o in zip(loss(*given), orders, strict=True)]
     for x, y in zip(found, wanted, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+def nested(x, y, weights):
+    """Steps of t that are recurrences over s: h' = x + the last of u' = y tanh(sum{k} u W)."""
+
+    def inner(u):
+        return y * sm.tanh(sm.sum[k](u[s : s - 1][h:k] * weights))
+
+    def step(state):
+        end = sm.recur(inner, over=s, init=state[t : t - 1])
+        return x + end[s : y.sizes[s] - 1]
+
+    return sm.recur(step, over=t, init=sm.zeros({b: x.sizes[b], h: x.sizes[h]}))
+
+
+def test_steps_within_a_launched_step(monkeypatch):
+    """What a launched step packs would be packed with each launch: it is left as it is."""
+    monkeypatch.setattr(carried, "POINTS", 1)
+    rng = np.random.default_rng(0)
+    x = sm.array(rng.standard_normal((3, 8, 1024), np.float32), t, b, h)
+    y = sm.array(rng.standard_normal(20, np.float32), s)
+    weights = sm.array(0.03 * rng.standard_normal((1024, 1024), np.float32), k, h)
+    given = x, y, weights
+    found = sm.jit(nested)(*given).numpy(b, h, t)
+    with sm.interpret():
+        wanted = nested(*given).numpy(b, h, t)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -115,7 +115,7 @@ def schedule_kernel(kernel: Kernel, target: Target, in_rounds: bool = False) -> 
     if in_rounds and chain is not None and not chain.levels and is_plain(chain.nest):
         return _whole(chain, target, packing=False)
     if kernel.grid:
-        return _each_nest(kernel, target)
+        return _each_nest(kernel, target, packing=not in_rounds)
     parts = separate(kernel)
     done = [_schedule_one(k, target) for k in parts]
     temporaries = tuple(t for s in done for t in s.temporaries)
@@ -136,13 +136,16 @@ def _schedule_one(kernel: Kernel, target: Target) -> Scheduled:
 # ---- kernels of several nests
 
 
-def _each_nest(kernel: Kernel, target: Target) -> Scheduled:
+def _each_nest(kernel: Kernel, target: Target, packing: bool = True) -> Scheduled:
     buffers = {b.name: b for b in (*kernel.params, *kernel.scratch)}
     dim = None
     if several_reads(kernel):
         kernel, dim = coarsen(kernel, TASKS)
         dim = dim or tile_loop(kernel)
-    before, kernel, temporaries = pack_for_steps(kernel, target)
+    before: tuple[Kernel, ...] = ()
+    temporaries: tuple[Buffer, ...] = ()
+    if packing:  # a round reads what the one before has made
+        before, kernel, temporaries = pack_for_steps(kernel, target)
     runs = math.prod(n for _, n in kernel.grid)
     kernel = replace(kernel, body=_scheduled(kernel.body, buffers, target, runs))
     if dim is not None:
