@@ -61,6 +61,7 @@ from summand.rewrite.places.sparse_factors import sparse_factors
 from summand.rewrite.places.sparse_sums import sparse_sums
 from summand.rewrite.places.unwrap import unwrap
 from summand.rewrite.places.window_adjoint import window_adjoint
+from summand.rewrite.plan.copies import copied_bytes, with_copies
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.nodes import Plan
 from summand.rewrite.plan.text import text as plan_text
@@ -73,10 +74,15 @@ from summand.rewrite.sums_apart import sums_apart
 from summand.runtime import cache, jit, machine
 from summand.runtime.artifact import Artifact, from_bytes, to_bytes
 from summand.runtime.executable import Executable, Labelled
-from summand.schedule.lower import lower_plan
+from summand.schedule.lower import lower_plan, turns_something
+from summand.schedule.outcome import predicted_cycles
 
 Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
+MOST_COPIED = 40  # kernels of a program that is scheduled twice, with copies and without
+DEARER = 3.0  # how much longer than the copies the rest takes
+SLOWER = 1.3  # than what arithmetic in full vectors and moving the bytes would take
+FASTER = 0.9  # share of the time that is left with copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +243,27 @@ def check(request: Request, program: Program, log: Log) -> tuple[Program, tuple[
     return checked, checks
 
 
-def plan(request: Request, program: Program, log: Log) -> Plan:
-    """Cut the program into kernels."""
+def plan(request: Request, program: Program, log: Log, copies: bool = False) -> Plan:
+    """Cut the program into kernels; with `copies` of what the user hands over and asks for."""
     began = time.perf_counter()
     params = param_orders(request.program, request.param_order)
     program = placed(gather_rows(grouped(program), params, request.result_order))
     program = online(program, request.target, dict(zip(program.params, params, strict=True)))
     orders = dict(zip(program.params, params, strict=True))
+    if copies:
+        program, orders = with_copies(program, orders, request.result_order)
     fused = fuse(program, request.target, request.options, orders)
     log.stage("fused", began, _never, lambda: plan_text(fused))
     return fused
+
+
+def _orders_in_memory(
+    request: Request, fused: Plan
+) -> tuple[tuple[Order, ...], tuple[Order | None, ...]]:
+    """Of parameters and results, those of the checks too."""
+    hidden = len(fused.program.results) - len(request.result_order)
+    params = param_orders(request.program, request.param_order)
+    return params, result_orders(request.program, request.result_order, hidden)
 
 
 def schedule(
@@ -258,9 +275,7 @@ def schedule(
 ) -> Module:
     """Lower every kernel to loops and schedule them; `code` gets each when it is done."""
     began = time.perf_counter()
-    hidden = len(fused.program.results) - len(request.result_order)
-    params = param_orders(request.program, request.param_order)
-    results = result_orders(request.program, request.result_order, hidden)
+    params, results = _orders_in_memory(request, fused)
     module = lower_plan(
         fused,
         params,
@@ -304,6 +319,12 @@ class Code:
         self._parts.add(kernel)
         self.seconds += time.perf_counter() - began
 
+    def begin_anew(self) -> None:
+        """Forget all kernels."""
+        self._texts.clear()
+        self._objects.forget()
+        self._parts = Parts(self._target, self._take)
+
     def files(self, log: Log) -> list[bytes]:
         """The object files of all kernels."""
         began = time.perf_counter()
@@ -329,7 +350,46 @@ def _assembly(texts: Sequence[str], target: Target) -> str:
 def lowered(request: Request, log: Log, code: Code | None = None) -> Module:
     """The scheduled module of a request: everything before code generation, or beside it."""
     program, checks = check(request, rewrite(request, log), log)
-    return schedule(request, plan(request, program, log), checks, log, code)
+    module = schedule(request, plan(request, program, log), checks, log, code)
+    other = _from_copies(request, program, checks, module, log)
+    if other is None:
+        return module
+    if code is not None:
+        code.begin_anew()
+        for kernel in other.kernels:
+            code.add(kernel)
+    return other
+
+
+def _from_copies(
+    request: Request,
+    program: Program,
+    checks: tuple[IndexCheck, ...],
+    module: Module,
+    log: Log,
+) -> Module | None:
+    """The module with copies of parameters and results, where it is predicted to be faster: tried
+    where much is computed, and more slowly than vectors could."""
+    began = time.perf_counter()
+    copied = copied_bytes(program, request.result_order) / request.target.dram_bytes_per_cycle
+    if not copied or not request.options.fuse or len(module.kernels) > MOST_COPIED:
+        return None
+    cycles, least = predicted_cycles(module, request.target)
+    if cycles < DEARER * copied or cycles < SLOWER * least:
+        return None
+    tried = Log(log.wanted, log.printed)
+    fused = plan(request, program, tried, copies=True)
+    if not turns_something(
+        fused, *_orders_in_memory(request, fused), request.target, request.options
+    ):
+        return None
+    other = schedule(request, fused, checks, tried)
+    if predicted_cycles(other, request.target)[0] > FASTER * cycles:
+        log.stage("copies", began, lambda: True, lambda: "not worth their time")
+        return None
+    log.rows += tried.rows
+    log.texts |= tried.texts
+    return other
 
 
 def build(request: Request, log: Log) -> Artifact:
@@ -416,10 +476,8 @@ def inspect(
     log = Log(wanted=frozenset({stage}))
     if stage in ("llvm", "assembly", "log"):
         build(asked, log)
-    elif stage == "loops":
+    elif stage in ("fused", "loops"):
         lowered(asked, log)
-    elif stage == "fused":
-        plan(asked, check(asked, rewrite(asked, log), log)[0], log)
     else:
         check(asked, rewrite(asked, log), log)
     return log.text() if stage == "log" else log.texts[stage]

@@ -78,6 +78,12 @@ class Objects:
             made.set_result(compile_object(text, self._target))
         self._made.append(made)
 
+    def forget(self) -> None:
+        """Leave out what was added so far."""
+        for made in self._made:
+            made.cancel()
+        self._made.clear()
+
     def files(self) -> list[bytes]:
         """All object files, in the order in which they were added."""
         return [made.result() for made in self._made]

@@ -716,7 +716,7 @@ class _Counter:
         cache than it holds: a line is gone before the next vectors fill it."""
         steps = {p.dim: abs(access.stride(p.dim)) * access.bits // 8 for p in self.lanes}
         rows = (self.facts.extents[d] * math.gcd(step, PAGE) for d, step in steps.items())
-        return min(steps.values()) >= PAGE and max(rows) > self.target.l1
+        return min(steps.values()) >= PAGE and max(rows) >= self.target.l1
 
     def _latency(self) -> tuple[float, bool]:
         code = self.facts.nest.code

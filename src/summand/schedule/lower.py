@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from summand.ir.nodes import Program, Var
+from summand.ir.nodes import Map, Program, Var
 from summand.loops.nodes import Kernel, Layout, Module
 from summand.options import Options, Target
+from summand.rewrite.plan.copies import is_copy
 from summand.rewrite.plan.fuse import fuse
-from summand.rewrite.plan.nodes import Plan
+from summand.rewrite.plan.nodes import Graph, Plan
 from summand.schedule.unfinished import Unfinished
 from summand.schedule.unit import Binding, Order, Unit
 
@@ -45,6 +46,37 @@ def lower_plan(
     """The module of a plan; `scheduled` says whether nests get lanes, tiles and tasks. Each kernel
     is handed to `made` as soon as it is what the module will hold."""
     module = Unfinished(target, options, scheduled=scheduled, made=made)
+    bindings, results = _bindings(module, plan, param_order, result_order)
+    steps, orders = Unit(module, plan, "").lower(bindings, results)
+    param_layouts = [_layout(v, o) for v, o in zip(plan.program.params, param_order, strict=True)]
+    result_layouts = [_layout(v, o) for v, o in zip(plan.program.results, orders, strict=True)]
+    return module.finish(steps, param_layouts, result_layouts)
+
+
+def turns_something(
+    plan: Plan,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+    target: Target,
+    options: Options,
+) -> bool:
+    """Whether copies of parameters or results in a plan get other orders than these."""
+    module = Unfinished(target, options)
+    unit = Unit(module, plan, "")
+    unit.choose_orders(Graph.of(plan.program), *_bindings(module, plan, param_order, result_order))
+    orders = unit.orders
+    copies = ((e.out, e.op) for e in plan.program.eqns if is_copy(e))
+    known = ((out, op.args[0]) for out, op in copies if isinstance(op, Map))
+    return any(orders[a] != orders[b] for a, b in known if a in orders and b in orders)
+
+
+def _bindings(
+    module: Unfinished,
+    plan: Plan,
+    param_order: Sequence[Order],
+    result_order: Sequence[Order | None],
+) -> tuple[list[Binding], list[Binding]]:
+    """Buffers of the parameters and results."""
     params = []
     for k, var in enumerate(plan.program.params):
         params.append(module.add("param", f"p{k}", var, k))
@@ -53,10 +85,7 @@ def lower_plan(
     locs = {v: eqn.loc for eqn in plan.program.eqns for v in eqn.outs}
     for k, (var, wanted) in enumerate(zip(plan.program.results, result_order, strict=True)):
         results.append(Binding(module.add("result", f"r{k}", var, k, locs.get(var)), wanted))
-    steps, orders = Unit(module, plan, "").lower(bindings, results)
-    param_layouts = [_layout(v, o) for v, o in zip(plan.program.params, param_order, strict=True)]
-    result_layouts = [_layout(v, o) for v, o in zip(plan.program.results, orders, strict=True)]
-    return module.finish(steps, param_layouts, result_layouts)
+    return bindings, results
 
 
 def _layout(var: Var, order: Order) -> Layout:

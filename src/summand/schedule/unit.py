@@ -70,12 +70,7 @@ class Unit:
         """The steps, and the orders of the results."""
         program = self.plan.program
         graph = Graph.of(program)
-        fixed: dict[Var, Order] = {}
-        for var, bound in zip(program.params, params, strict=True):
-            fixed[var] = bound.order or tuple(d for d, _ in var.type.dims)
-        bound_results = self._bind_results(graph, results, fixed)
-        stored = self._stored()
-        self.orders = self._orders(graph, stored, fixed)
+        bound_results, stored = self.choose_orders(graph, params, results)
         for var, bound in zip(program.params, params, strict=True):
             self._place(var, bound.buffer)
         for var in stored:
@@ -92,6 +87,19 @@ class Unit:
             orders.append(order)
             steps += self._deliver(graph, var, bound.buffer, order)
         return steps, orders
+
+    def choose_orders(
+        self, graph: Graph, params: Sequence[Binding], results: Sequence[Binding]
+    ) -> tuple[dict[Var, str], list[Var]]:
+        """Choose `orders`; the values that are computed into a result's buffer, and all that have
+        memory."""
+        fixed: dict[Var, Order] = {}
+        for var, bound in zip(self.plan.program.params, params, strict=True):
+            fixed[var] = bound.order or tuple(d for d, _ in var.type.dims)
+        bound_results = self._bind_results(graph, results, fixed)
+        stored = self._stored()
+        self.orders = self._orders(graph, stored, fixed)
+        return bound_results, stored
 
     def _bind_results(
         self, graph: Graph, results: Sequence[Binding], fixed: dict[Var, Order]

@@ -31,6 +31,7 @@ from summand.ir.nodes import (
 )
 from summand.options import Target
 from summand.rewrite.places.solve import moved_position
+from summand.rewrite.plan.copies import is_copy
 from summand.rewrite.plan.costs import (
     ROW,
     STAGE,
@@ -174,6 +175,8 @@ class _Choice:
 
     def _must(self, eqn: Eqn, out: Var) -> bool:
         match eqn.op:
+            case Map() if is_copy(eqn):
+                return True
             case Map() | Reindex() | Iota():
                 return any(is_control(r) for r in self.graph.readers.get(out, ()))
             case Constant():
