@@ -79,7 +79,8 @@ from summand.schedule.outcome import predicted_cycles
 
 Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
-MOST_COPIED = 40  # kernels of a program that is scheduled twice, with copies and without
+MOST_COPIED = 12  # kernels of a program that is scheduled twice, with copies and without
+FEW_KERNELS = 1  # that are soon scheduled again, whatever the orders of the copies
 DEARER = 3.0  # how much longer than the copies the rest takes
 SLOWER = 1.3  # than what arithmetic in full vectors and moving the bytes would take
 FASTER = 0.9  # share of the time that is left with copies
