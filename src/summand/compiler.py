@@ -81,6 +81,7 @@ Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
 MOST_COPIED = 12  # kernels of a program that is scheduled twice, with copies and without
 FEW_KERNELS = 1  # that are soon scheduled again, whatever the orders of the copies
+MOST_MOVED = 4 << 30  # bytes that pass for copies, which need memory of a quarter of that
 DEARER = 3.0  # how much longer than the copies the rest takes
 SLOWER = 1.3  # than what arithmetic in full vectors and moving the bytes would take
 FASTER = 0.9  # share of the time that is left with copies
@@ -372,8 +373,11 @@ def _from_copies(
     """The module with copies of parameters and results, where it is predicted to be faster: tried
     where much is computed, and more slowly than vectors could."""
     began = time.perf_counter()
-    copied = copied_bytes(program, request.result_order) / request.target.dram_bytes_per_cycle
-    if not copied or not request.options.fuse or len(module.kernels) > MOST_COPIED:
+    moved = copied_bytes(program, request.result_order)
+    copied = moved / request.target.dram_bytes_per_cycle
+    if not 0 < moved < MOST_MOVED or not request.options.fuse:
+        return None
+    if len(module.kernels) > MOST_COPIED:
         return None
     cycles, least = predicted_cycles(module, request.target)
     if cycles < DEARER * copied or cycles < SLOWER * least:
