@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from summand.assemble import assemble
+from summand.assemble import assemble, launched
 from summand.codegen.cpu.module import Parts, scratch_bytes
 from summand.complex_ports import param_orders, result_orders, with_complex_ports
 from summand.errors import ArgumentError, InternalError, Loc, SummandError
@@ -80,7 +80,6 @@ from summand.schedule.outcome import predicted_cycles
 Order = tuple[str, ...]  # dims in memory, outermost first
 DEFAULT = Options()
 MOST_COPIED = 12  # kernels of a program that is scheduled twice, with copies and without
-FEW_KERNELS = 1  # that are soon scheduled again, whatever the orders of the copies
 MOST_MOVED = 4 << 30  # bytes that pass for copies, which need memory of a quarter of that
 DEARER = 3.0  # how much longer than the copies the rest takes
 SLOWER = 1.3  # than what arithmetic in full vectors and moving the bytes would take
@@ -379,22 +378,26 @@ def _from_copies(
         return None
     if len(module.kernels) > MOST_COPIED:
         return None
-    cycles, least = predicted_cycles(module, request.target)
+    cycles, least = _predicted_cycles(module, request.target)
     if cycles < DEARER * copied or cycles < SLOWER * least:
         return None
     tried = Log(log.wanted, log.printed)
     fused = plan(request, program, tried, copies=True)
-    if not turns_something(
-        fused, *_orders_in_memory(request, fused), request.target, request.options
-    ):
+    orders = _orders_in_memory(request, fused)
+    if not turns_something(fused, *orders, request.target, request.options):
         return None
     other = schedule(request, fused, checks, tried)
-    if predicted_cycles(other, request.target)[0] > FASTER * cycles:
+    if _predicted_cycles(other, request.target)[0] > FASTER * cycles:
         log.stage("copies", began, lambda: True, lambda: "not worth their time")
         return None
     log.rows += tried.rows
     log.texts |= tried.texts
     return other
+
+
+def _predicted_cycles(module: Module, target: Target) -> tuple[float, float]:
+    """As they are and at least; of loops and branches each launch once."""
+    return predicted_cycles([module.kernels[x.kernel] for x in launched(module.steps)], target)
 
 
 def build(request: Request, log: Log) -> Artifact:

@@ -66,7 +66,6 @@ from summand.schedule.order import fetched_again, held_up
 from summand.schedule.pack import (
     LINE,
     is_driven_out,
-    pack_ahead,
     pack_in_task,
     slab_bytes,
 )
@@ -74,8 +73,8 @@ from summand.schedule.pack_steps import pack_for_steps
 from summand.schedule.panels import (
     apart,
     lane_dims,
+    packed_ahead,
     packed_order,
-    packing_kernel,
     tile_cycles,
     tile_loops,
 )
@@ -212,17 +211,8 @@ def _whole(
     inside, least = _packed_in_tasks(chain, facts, choice, target)
     whole, chosen = facts, choice
     chain, facts, choice = apart(chain, facts, choice)
-    before: list[Kernel] = []
-    temporaries: list[Buffer] = []
-    for number, ref in enumerate(r for r in choice.packed if r not in inside):
-        name = f"{chain.kernel.name}_packed{number}"
-        width = width_of(facts, target)
-        order = packed_order(facts, choice, ref)
-        packed = pack_ahead(chain, ref, order, name, width, lane_dims(choice))
-        chain = packed.chain
-        assert packed.kernel is not None
-        before.append(packing_kernel(packed.kernel, target))
-        temporaries.append(packed.buffer)
+    outside = [r for r in choice.packed if r not in inside]
+    chain, before, temporaries = packed_ahead(chain, facts, choice, outside, target)
     chain = _in_tasks(chain, whole, chosen, target, least)
     for ref in inside:
         order = packed_order(facts, choice, ref)

@@ -34,7 +34,8 @@ ENTRY = 12.0  # cycles to start a register tile: addresses, zeroed accumulators
 ROUND = 3.0  # cycles of one round of a loop that reduces nothing
 FETCH = 1.8  # cycles to fetch a line from the second cache, with its neighbours
 ALONE = 1.8  # more for a line whose neighbours are fetched in other steps,
-TOGETHER = 4  # unless it is one of so many; also the points at which exp is evaluated at once
+TOGETHER = 4  # unless it is one of so many
+AT_ONCE = 4  # points at which exp and the like are evaluated together
 MERGED = 2.8  # the same for each of as many vectors as there are lanes, all at once
 WAIT = 3.0  # cycles that a store into a computed place waits for the one before, on average
 DECISION = 1.5  # cycles of a comparison that decides for a step what a table's places need
@@ -335,7 +336,7 @@ def scores(model: Model, counts: Counts, target: Target) -> Scores:
             live += np.where(n < points, n * group.shared, 0.0)
     slots, loads, sums, vectors, streams, selected, hoisted, epilogue, step_lines, lines = sums_of
     per_cycle = target.fma_per_cycle
-    slots *= 1.0 + (model.alone - 1.0) * np.maximum(0.0, TOGETHER - points) / (TOGETHER - 1)
+    slots *= 1.0 + (model.alone - 1.0) * np.maximum(0.0, AT_ONCE - points) / (AT_ONCE - 1)
     flat = np.full(len(counts), model.flat)
     if model.windows:
         whole = _in_windows(model, counts, np.full(len(counts), True))[2]

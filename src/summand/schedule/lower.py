@@ -59,19 +59,15 @@ def turns_something(
     result_order: Sequence[Order | None],
     target: Target,
     options: Options,
-    inner: int | None = None,
 ) -> bool:
-    """Whether copies of parameters or results in a plan get other orders than these, or (`inner`)
-    other ones of so many innermost dims."""
+    """Whether copies of parameters or results in a plan get other orders than these."""
     module = Unfinished(target, options)
     unit = Unit(module, plan, "")
     unit.choose_orders(Graph.of(plan.program), *_bindings(module, plan, param_order, result_order))
     orders = unit.orders
     copies = ((e.out, e.op) for e in plan.program.eqns if is_copy(e))
     known = ((out, op.args[0]) for out, op in copies if isinstance(op, Map))
-    first = 0 if inner is None else -inner
-    both = ((orders[a], orders[b]) for a, b in known if a in orders and b in orders)
-    return any(one[first:] != two[first:] for one, two in both)
+    return any(orders[a] != orders[b] for a, b in known if a in orders and b in orders)
 
 
 def _bindings(

@@ -7,32 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from summand.ir.index import Form
 from summand.ir.prims import PRIMS
-from summand.loops.nodes import (
-    Apply,
-    Branch,
-    Copy,
-    Fold,
-    Foreign,
-    Guard,
-    Kernel,
-    Launch,
-    Let,
-    Loop,
-    Module,
-    Nest,
-    Repeat,
-    Rounds,
-    Schedule,
-    Step,
-    Stmt,
-    When,
-)
+from summand.loops.nodes import Apply, Fold, Guard, Kernel, Let, Loop, Nest, Schedule, Stmt, When
 from summand.options import Target
 from summand.schedule.accesses import Facts, analyse
 from summand.schedule.cost import (
@@ -91,33 +72,12 @@ def predict(kernel: Kernel, target: Target) -> Prediction:
     return Prediction(flops, moved, pipe, max(cycles, memory), tasks, memory)
 
 
-def predicted_cycles(module: Module, target: Target) -> tuple[float, float]:
-    """Cycles that the launches of a scheduled module take, and what they take at least: arithmetic
-    in full vectors, or moving the bytes. Of loops and branches each launch once."""
-    found = [predict(kernel, target) for kernel in module.kernels]
-    cycles = least = 0.0
-    for number, times in _launches(module.steps):
-        kernel = found[number]
-        cycles += times * kernel.cycles / max(1, min(kernel.tasks, target.threads))
-        least += times * max(kernel.pipe / target.threads, kernel.memory)
-    return cycles, least
-
-
-def _launches(steps: Iterable[Step], times: float = 1.0) -> Iterator[tuple[int, float]]:
-    for step in steps:
-        match step:
-            case Launch():
-                yield step.kernel, times
-            case Rounds():
-                yield from _launches(step.body, times)  # their grids count the rounds
-            case Branch():
-                yield from _launches((*step.then, *step.other), times)
-            case Repeat():
-                yield from _launches((*step.test, *step.body), times)
-            case Copy() | Foreign():
-                pass
-            case _:
-                assert_never(step)
+def predicted_cycles(launched: Sequence[Kernel], target: Target) -> tuple[float, float]:
+    """Cycles that scheduled kernels take, launched one after the other; and what they take at
+    least: arithmetic in full vectors, or moving the bytes."""
+    found = [predict(kernel, target) for kernel in launched]
+    cycles = sum(p.cycles / max(1, min(p.tasks, target.threads)) for p in found)
+    return cycles, sum(max(p.pipe / target.threads, p.memory) for p in found)
 
 
 def _nests(

@@ -352,8 +352,8 @@ def sets_met(step: int, count: int) -> int:
 
 
 def is_driven_out(facts: Facts, load: Access, lanes: set[str], target: Target) -> bool:
-    """Whether an operand's steps along the reduction lie in different pages, and meet in so few
-    sets of the second cache that one pass over them drives out what the next one would find there.
+    """Whether an operand's steps along the reduction lie half a kilobyte and more apart, and meet
+    in so few sets of the second cache that one pass over them drives out what the next would find.
 
     Only where it is read again, for several vectors of lanes, or rows of them.
     """

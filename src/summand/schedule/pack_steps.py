@@ -22,9 +22,8 @@ from summand.schedule.accesses import analyse
 from summand.schedule.guards import narrowed
 from summand.schedule.moves import Chain, Level, folded_dims, nests_of, wrapped
 from summand.schedule.nests import best_form, build_schedule, is_plain, simplified
-from summand.schedule.pack import pack_ahead
-from summand.schedule.panels import apart, lane_dims, packed_order, packing_kernel, tile_loops
-from summand.schedule.registers import Limits, width_of
+from summand.schedule.panels import apart, packed_ahead, tile_loops
+from summand.schedule.registers import Limits
 
 LEAST_STEPS = 64  # of a reduction whose operands may be packed
 LEAST_WORK = 1 << 14  # points of its nest
@@ -88,15 +87,13 @@ class _Steps:
         bare = replace(self.kernel, grid=(), scratch=(), body=())
         chain = tile_loops(Chain(bare, levels, facts.nest), facts, choice, self.target)
         chain, facts, choice = apart(chain, facts, choice)
-        for ref in choice.packed:
-            name = f"{self.kernel.name}_packed{len(self.made)}"
-            order, width = packed_order(facts, choice, ref), width_of(facts, self.target)
-            packed = pack_ahead(chain, ref, order, name, width, lane_dims(choice))
-            assert packed.kernel is not None
-            chain = packed.chain
-            self.packing.append(packing_kernel(packed.kernel, self.target))
-            self.made.append(packed.buffer)
-            bits[name] = packed.buffer.dtype.bits
+        earlier = len(self.made)
+        chain, before, made = packed_ahead(
+            chain, facts, choice, choice.packed, self.target, earlier
+        )
+        self.packing += before
+        self.made += made
+        bits |= {b.name: b.dtype.bits for b in made}
         schedule = build_schedule(analyse(chain.nest, bits), choice)
         return wrapped((replace(chain.nest, schedule=schedule),), chain.levels[len(levels) :])
 

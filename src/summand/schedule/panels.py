@@ -8,10 +8,11 @@ nest i=64 j=1000 k   tile j24           for j_o=42
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from summand.ir.index import Form
-from summand.loops.nodes import Kernel, Loop, Nest
+from summand.loops.nodes import Buffer, Kernel, Loop, Nest
 from summand.options import Target
 from summand.schedule.accesses import Facts, analyse
 from summand.schedule.grid import free_units, spread, task_goal
@@ -24,7 +25,8 @@ from summand.schedule.nests import (
     reach,
     reduction_order,
 )
-from summand.schedule.registers import Choice, Limits, choose_registers
+from summand.schedule.pack import pack_ahead
+from summand.schedule.registers import Choice, Limits, choose_registers, width_of
 
 SMALL_TILE = 100.0  # cycles of a register tile below which loops around the nest cost too much
 
@@ -110,6 +112,29 @@ def _in_two(nest: Nest, dim: str, number: str, width: int) -> Nest:
     new = substitute(nest, {dim: Form.of(number) * width + dim})
     dims = [((number, n // width), (d, width)) if d == dim else ((d, n),) for d, n in nest.dims]
     return replace(new, dims=tuple(x for pair in dims for x in pair))
+
+
+def packed_ahead(
+    chain: Chain,
+    facts: Facts,
+    choice: Choice,
+    refs: Sequence[int],
+    target: Target,
+    earlier: int = 0,
+) -> tuple[Chain, list[Kernel], list[Buffer]]:
+    """The nest with operands packed in the order of its walk, the kernels that pack them, and what
+    they make; so many packed operands the kernel had `earlier`."""
+    before: list[Kernel] = []
+    made: list[Buffer] = []
+    for number, ref in enumerate(refs, earlier):
+        name = f"{chain.kernel.name}_packed{number}"
+        order, width = packed_order(facts, choice, ref), width_of(facts, target)
+        packed = pack_ahead(chain, ref, order, name, width, lane_dims(choice))
+        assert packed.kernel is not None
+        chain = packed.chain
+        before.append(packing_kernel(packed.kernel, target))
+        made.append(packed.buffer)
+    return chain, before, made
 
 
 def packing_kernel(kernel: Kernel, target: Target) -> Kernel:

@@ -21,6 +21,7 @@ import numpy as np
 
 from summand.loops.nodes import Carry, Fold, Load, Piece
 from summand.options import Target
+from summand.rewrite.plan.copies import PASSES
 from summand.schedule.accesses import Access, Facts
 from summand.schedule.cost import (
     PAGE,
@@ -39,7 +40,6 @@ from summand.schedule.slots import widest_bits
 PACK = {"unit": 0.15, "splat": 0.0, "reverse": 1.0, "chunk": 0.5, "gather": 1.2, "window": 0.0}
 PANEL = 4  # vectors of a panel's row, about
 MUCH_WORK = 1e6  # vector operations
-COPIED = 4  # times that a copy's bytes pass: read, fetched to be overwritten, written, read again
 MOST_READERS = 64  # of each element of what is called read once: a few vectors
 MOST_SPILLED = 1.5  # times the registers that a tile may need; what does not fit costs cycles
 SLOW_MEMORY = 0.5  # of the arithmetic's time, from which the order of memory counts for tiles
@@ -315,7 +315,7 @@ def packing_cycles(
         if load.ref in packed:
             elements = packed_elements(facts, load, lane_dims)
             cycles = elements * PACK[lane_kind(load.strides, load.loose, lanes)]
-            moved = COPIED * elements * load.bits / 8
+            moved = PASSES * elements * load.bits / 8
             slow = moved / target.dram_bytes_per_cycle if moved > 2 * target.l2 else 0.0
             total += max(cycles, slow)
     return total
