@@ -11,11 +11,12 @@ from summand.ir.index import Form
 from summand.ir.interp import run
 from summand.ir.nodes import Read, Recur, Type
 from summand.loops import parse, text
-from summand.loops.nodes import Rounds
+from summand.loops.nodes import Load, Rounds
 from summand.rewrite.drop_unused import drop_unused
 from summand.rewrite.recur import carried
 from summand.runtime.executable import Executable
 from summand.runtime.pool import Pool
+from summand.schedule.moves import nests_of
 from tests.lower.agreement import assert_lowers, order_of, rewritten
 from tests.lower.cases import value
 from tests.programs import arguments
@@ -90,3 +91,13 @@ def test_any_number_of_threads_computes_the_same():
     for var, wanted, *got in zip(program.results, run(program, args), *found, strict=True):
         assert_close(wanted.transposed(order_of(var)).array, got[0], var.type.dtype)
         assert all(np.array_equal(got[0], other) for other in got[1:])
+
+
+def test_a_step_reads_its_states_where_they_are():
+    """What a body reads of the step before has a name; that is no copy."""
+    program = stencil(64, 96, keep="last")
+    module = assert_lowers(program, arguments(program), scheduled=True)
+    (rounds,) = [s for s in module.steps if isinstance(s, Rounds)]
+    kernels = [module.kernels[s.kernel] for s in rounds.body]
+    copies = [k.name for k in kernels if all(isinstance(i, Load) for i in nests_of(k.body)[0].code)]
+    assert not copies

@@ -81,6 +81,7 @@ class _Choice:
         self.program = program
         self.target = target
         self.wanted = frozenset(program.results)
+        self.inner = any(isinstance(graph.definitions.get(p), Inner) for p in program.params)
         self.used = {v for eqn in program.eqns for v in inputs(eqn)}
         self.hard: set[Var] = set()
         self.soft: set[Var] = set()
@@ -175,7 +176,7 @@ class _Choice:
 
     def _must(self, eqn: Eqn, out: Var) -> bool:
         match eqn.op:
-            case Map() if is_copy(eqn):
+            case Map() if is_copy(eqn) and not self.inner:  # bodies name what they read like this
                 return True
             case Map() | Reindex() | Iota():
                 return any(is_control(r) for r in self.graph.readers.get(out, ()))
