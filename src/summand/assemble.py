@@ -82,6 +82,22 @@ def launched(steps: Sequence[Step]) -> Iterator[Launch]:
                 assert_never(step)
 
 
+def rounds(steps: Sequence[Step]) -> dict[int, int]:
+    """In how many launches kernels run their grid, for those that do so in rounds."""
+    found: dict[int, int] = {}
+    for step in steps:
+        match step:
+            case Rounds():
+                found.update((launch.kernel, step.count) for launch in step.body)
+            case Branch():
+                found |= rounds((*step.then, *step.other))
+            case Repeat():
+                found |= rounds((*step.test, *step.body))
+            case _:
+                pass
+    return found
+
+
 def tasks(kernel: Kernel) -> int:
     """Number of tasks of a kernel's grid."""
     count = 1

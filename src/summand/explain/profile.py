@@ -18,7 +18,7 @@ import numpy as np
 
 from summand import compiler
 from summand.api import Jit, jit
-from summand.assemble import launched
+from summand.assemble import launched, rounds
 from summand.loops.nodes import Kernel, Module
 from summand.runtime import measure
 from summand.runtime.executable import Executable
@@ -82,6 +82,7 @@ def profile_module(
     bandwidth = measure.copy_bandwidth() * 1e9
     runs, walls = _runs(executable, inputs)
     order = [step.kernel for step in launched(module.steps)]
+    parts = rounds(module.steps)
     kernels = []
     for number in dict.fromkeys(order):
         own = [k for k, kernel in enumerate(order) if kernel == number]
@@ -91,7 +92,8 @@ def profile_module(
             continue  # in a branch that was not taken
         seconds = statistics.median(sum(run[k].seconds for k in own) for run in runs)
         kernel = module.kernels[number]
-        kernels.append(_row(kernel, request, launches, seconds, peak, bandwidth))
+        whole = launches / parts.get(number, 1)
+        kernels.append(_row(kernel, request, launches, whole, seconds, peak, bandwidth))
     return Profile(tuple(kernels), statistics.median(walls), peak, bandwidth)
 
 
@@ -99,10 +101,12 @@ def _row(
     kernel: Kernel,
     request: compiler.Request,
     launches: int,
+    whole: float,
     seconds: float,
     peak: float,
     bandwidth: float,
 ) -> KernelTime:
+    """What a kernel did in so many launches, which ran its `whole` grid that often."""
     found = predict(kernel, request.target)
     hertz = cycles_per_second(request, peak)
     cores = max(1, min(found.tasks, request.target.threads))
@@ -111,10 +115,10 @@ def _row(
         note=kernel.note,
         launches=launches,
         seconds=seconds,
-        flops=launches * found.flops,
-        bytes=launches * found.bytes,
-        predicted=launches * found.cycles / cores / hertz,
-        bound=launches * max(found.pipe / request.target.threads / hertz, found.bytes / bandwidth),
+        flops=whole * found.flops,
+        bytes=whole * found.bytes,
+        predicted=whole * found.cycles / cores / hertz,
+        bound=whole * max(found.pipe / request.target.threads / hertz, found.bytes / bandwidth),
     )
 
 
