@@ -7,15 +7,17 @@ import pytest
 from summand import dtypes as dt
 from summand.ad import vjp
 from summand.ir.builder import Builder
-from summand.ir.nodes import SUM, Read, Recur, Type
-from summand.loops.nodes import Loop, Nest
+from summand.ir.nodes import SUM, Read, Recur, Reduce, Type
+from summand.loops.nodes import Load, Loop, Nest
 from summand.options import Options
 from summand.rewrite.drop_unused import drop_unused
+from summand.rewrite.rebuild import Rebuild
 from summand.rewrite.recur import absorb as absorbing
 from summand.rewrite.recur.absorb import absorb
 from summand.rewrite.recur.split import split_recur
 from summand.runtime import machine
 from summand.schedule.lower import lower
+from summand.schedule.moves import nests_of
 from tests.lower.agreement import TARGET, assert_compiles, assert_lowers, order_of, rewritten
 from tests.lower.cases import value
 from tests.programs import arguments
@@ -87,6 +89,52 @@ def test_sums_of_states_move_into_the_loop():
     assert_same_results(program, inside)
     assert only_loop(inside).keep == ("none", "all")
     assert_lowers(inside, arguments(inside))
+
+
+def weighed(**sizes):
+    """The delta rule's y, and z = sum{j} tanh(y) S."""
+    program = delta_rule(**sizes)
+    new = Rebuild(program)
+    for eqn in program.eqns:
+        new.copy(eqn)
+    (state,) = [e.out for e in program.eqns if isinstance(e.op, Recur)]
+    y = new.of(program.results[0])
+    (z,) = new.reduce(SUM, ["j"], new.map("mul", new.map("tanh", y), new.of(state)))
+    return new.finish([y, z])
+
+
+def test_sums_may_read_other_sums_of_the_step():
+    """The gradient of what a read-out is multiplied by needs the read-out of the same step."""
+    program = rewritten(weighed())
+    inside = absorb(program, SMALL)
+    assert_same_results(program, inside)
+    assert only_loop(inside).keep == ("none", "all", "all")
+    assert not any(isinstance(e.op, Reduce) for e in inside.eqns)
+    assert_lowers(inside, arguments(inside))
+
+
+def squashed(b=2, i=9, j=8, t=5):
+    """S = w e, y = sum{j} e S[t-1] for e = tanh(S[t-1] + x): one nest makes e and alone reads it."""
+    inner = Builder()
+    s, w, x = value(inner, b=b, i=i, j=j), value(inner, b=b, i=i), value(inner, b=b, i=i, j=j)
+    inner.param(Type(dt.i32))
+    e = inner.map("tanh", inner.map("add", s, x))
+    (y,) = inner.reduce(SUM, ["j"], inner.map("mul", e, s))
+    body = inner.finish([inner.map("mul", w, e), y])
+    new = Builder()
+    w, x, start = value(new, b=b, i=i, t=t), value(new, b=b, i=i, j=j), value(new, b=b, i=i, j=j)
+    keep = ("last", "all")
+    op = Recur(("t",), (True,), (t,), (Read(0, (1,)),), (start,), (w, x), body, keep)
+    sizes = ({"b": b, "i": i, "j": j}, {"b": b, "i": i, "t": t})
+    return new.finish(new.emit(op, [Type.of(dt.f32, s) for s in sizes]))
+
+
+def test_what_one_nest_of_a_step_makes_and_reads_needs_no_memory():
+    program = squashed()
+    module = assert_lowers(program, arguments(program))
+    (kernel,) = module.kernels
+    loaded = {i.buffer for n in nests_of(kernel.body) for i in n.code if isinstance(i, Load)}
+    assert {b.name for b in kernel.scratch} <= loaded
 
 
 def projected(outputs, b=2, n=8, t=6):

@@ -196,5 +196,6 @@ def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]
     """The nests of a recurrence's body, in order."""
     chosen = choose_stored(graph, body, target)
     units = _units(graph, body, chosen.all)
+    own = chosen.all - frozenset(body.results)
     for nest in stages_of(units):
-        yield _stage(graph, nest, set(), target)
+        yield _stage(graph, nest, local_to(nest, units, set(own)), target)

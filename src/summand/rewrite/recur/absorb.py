@@ -14,7 +14,7 @@ state, as the gradient of what a weight multiplies: all steps at once make a bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from summand.ir.nodes import (
@@ -82,7 +82,9 @@ def _folds_of(program: Program, eqn: Eqn, op: Recur) -> list[Eqn]:
             continue
         if isinstance(other.op, Reduce) and reads <= inside and _shrinks(eqn, other, over):
             folds.append(other)
-        after.update(other.outs)
+            inside.update(other.outs)  # what the body makes: further folds may read it
+        else:
+            after.update(other.outs)
     return folds
 
 
@@ -102,12 +104,13 @@ def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Seq
     for inner in op.body.eqns:
         body.copy(inner)
     known = {o: body.of(r) for o, r in zip(eqn.outs, op.body.results, strict=True)}
+    within = {o for e in (eqn, *folds) for o in e.outs}
     handed: list[Var] = []
 
     def value(var: Var) -> Var:
         if var not in known:
             maker = made.get(var)
-            if maker is not None and isinstance(maker.op, Map) and _below(made, var, eqn):
+            if maker is not None and isinstance(maker.op, Map) and _below(made, var, within):
                 args = {a: value(a) for a in operands(maker.op)}
                 known[var] = body.emit(with_operands(maker.op, args), [_step(var, over)])[0]
             else:
@@ -119,7 +122,9 @@ def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Seq
     for fold in folds:
         args = {a: value(a) for a in operands(fold.op)}
         types = [_step(o, over) for o in fold.outs]
-        results += body.emit(with_operands(fold.op, args), types)
+        outs = body.emit(with_operands(fold.op, args), types)
+        known.update(zip(fold.outs, outs, strict=True))
+        results += outs
     program = body.finish(results)
     split = len(op.reads) + len(op.captured)
     old, extra = program.params[: len(op.body.params)], program.params[len(op.body.params) :]
@@ -135,19 +140,19 @@ def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Seq
         keep=(*keep, *every[len(eqn.outs) :]),
     )
     new.loc = eqn.loc
-    outs = new.emit(loop, [o.type for o in (*eqn.outs, *more)])
+    made_now = new.emit(loop, [o.type for o in (*eqn.outs, *more)])
     new.loc = None
-    new.bind((*eqn.outs, *more), outs)
+    new.bind((*eqn.outs, *more), made_now)
 
 
-def _below(made: Mapping[Var, Eqn], var: Var, eqn: Eqn) -> bool:
-    """Whether a value is computed from a recurrence."""
+def _below(made: Mapping[Var, Eqn], var: Var, within: Set[Var]) -> bool:
+    """Whether a value is computed from what is made within a recurrence."""
     stack, seen = [var], set[Var]()
     while stack:
         v = stack.pop()
-        maker = made.get(v)
-        if maker is eqn:
+        if v in within:
             return True
+        maker = made.get(v)
         if maker is not None and v not in seen and isinstance(maker.op, Map):
             seen.add(v)
             stack += operands(maker.op)
