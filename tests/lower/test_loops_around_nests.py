@@ -114,7 +114,7 @@ def test_sums_may_read_other_sums_of_the_step():
 
 
 def squashed(b=2, i=9, j=8, t=5):
-    """S = w e, y = sum{j} e S[t-1] for e = tanh(S[t-1] + x): one nest makes e and alone reads it."""
+    """S = w e, y = sum{j} e S[t-1] for e = tanh(S[t-1] + x): only one nest reads e."""
     inner = Builder()
     s, w, x = value(inner, b=b, i=i, j=j), value(inner, b=b, i=i), value(inner, b=b, i=i, j=j)
     inner.param(Type(dt.i32))

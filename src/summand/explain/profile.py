@@ -92,7 +92,7 @@ def profile_module(
             continue  # in a branch that was not taken
         seconds = statistics.median(sum(run[k].seconds for k in own) for run in runs)
         kernel = module.kernels[number]
-        whole = launches / parts.get(number, 1)
+        whole = launches // parts.get(number, 1)
         kernels.append(_row(kernel, request, launches, whole, seconds, peak, bandwidth))
     return Profile(tuple(kernels), statistics.median(walls), peak, bandwidth)
 
@@ -101,7 +101,7 @@ def _row(
     kernel: Kernel,
     request: compiler.Request,
     launches: int,
-    whole: float,
+    whole: int,
     seconds: float,
     peak: float,
     bandwidth: float,
