@@ -222,3 +222,27 @@ def test_sizes_that_no_tile_divides_have_whole_tiles():
     tiles = choose_tiles(Graph.of(plan.program), cluster, orders, Target("x86_64", "generic", ""))
     assert {t.dim for t in tiles} == {"i", "j"}
     assert min(t.tile for t in tiles) >= 16
+
+
+def gated_norm(n=6, g=3, x=40):
+    """A norm over x of tanh(z) exp(a - mean), and two sums over the batch of it."""
+    b = Builder()
+    a, z, w = value(b, n=n, g=g, x=x), value(b, n=n, g=g, x=x), value(b, g=g)
+    gate = b.map("tanh", z)
+    apart = b.map("sub", a, b.map("mul", number(b, 1 / x), b.reduce(SUM, ["x"], a)[0]))
+    wide = b.map("mul", gate, b.map("exp", apart))
+    spread = b.map("rsqrt", b.reduce(SUM, ["x"], b.map("mul", wide, wide))[0])
+    scaled = b.map("mul", b.map("mul", wide, spread), w)
+    dw = b.reduce(SUM, ["n", "x"], b.map("mul", scaled, wide))[0]
+    every = b.reduce(SUM, ["n", "g", "x"], b.map("mul", scaled, scaled))[0]
+    return b.finish([b.map("add", scaled, gate), dw, every])
+
+
+def test_what_may_be_computed_again_takes_less_room():
+    """A tile has its tanh, its products with it and both sums of them: more than it has room for,
+    if all of that were held."""
+    program = rewritten(gated_norm())
+    (cluster,) = streamed(program, replace(TINY, l2=640))
+    assert len(cluster.summed) == 2
+    assert_lowers(program, arguments(program), target=replace(TINY, l2=640), scheduled=True)
+    assert not streamed(program, replace(TINY, l2=64))

@@ -61,7 +61,7 @@ def _fused(program: Program, target: Target, options: Options, orders: Orders) -
     results = frozenset(program.results)
     groups = join(units, results, target, orders) if options.fuse else solitary(units)
     stored = chosen.all
-    streams = find_streams(graph, groups, stored, results, target)
+    streams = find_streams(graph, groups, stored, chosen.soft, results, target)
     if streams.folds:
         stored |= streams.stored
         units = _units(graph, program, stored)

@@ -26,6 +26,7 @@ from summand.rewrite.plan.nodes import Graph, Sum
 from summand.rewrite.plan.units import Unit, product, unit_of
 
 BOUND = 0.06  # of moving what is read: the price of tiles that have an order and divide their dims
+PERHAPS = 4  # so much less room is counted for what may be computed again in place of being held
 ROWS = 32  # positions of the folded dims that one tile is taken to hold
 
 
@@ -41,11 +42,13 @@ def find_streams(
     graph: Graph,
     groups: Sequence[Group],
     stored: frozenset[Var],
+    soft: frozenset[Var],
     results: frozenset[Var],
     target: Target,
 ) -> Streams:
-    """What is worth summing beside the group that makes what it folds."""
-    search = _Search(graph, stored, results, target)
+    """What is worth summing beside the group that makes what it folds. `soft` ones of what is
+    stored may still be computed again by their readers."""
+    search = _Search(graph, stored, soft, results, target)
     readers: dict[Var, list[Unit]] = {}
     for group in groups:
         for unit in group.units:
@@ -76,10 +79,16 @@ def _core(group: Group, readers: Mapping[Var, Sequence[Unit]]) -> Group | None:
 
 class _Search:
     def __init__(
-        self, graph: Graph, stored: frozenset[Var], results: frozenset[Var], target: Target
+        self,
+        graph: Graph,
+        stored: frozenset[Var],
+        soft: frozenset[Var],
+        results: frozenset[Var],
+        target: Target,
     ) -> None:
         self.graph = graph
         self.stored = stored
+        self.soft = soft
         self.results = results
         self.target = target
         self.folds: dict[Var, Eqn] = {}
@@ -94,7 +103,7 @@ class _Search:
         before = {u.number for u in whole.units}
         known: dict[Var, _Reader | None] = {}
         saved, wanted = 0.0, dict[Var, _Reader]()
-        scratch = sum(_piece(v, group) for v in group.private)
+        scratch = sum(self._held(v, group) for v in group.private)
         for var in sorted(group.made - self.results, key=lambda v: v.id):
             outside = [u for u in readers.get(var, ()) if u.number not in inside]
             if not outside or not self._is_large(var):
@@ -109,7 +118,7 @@ class _Search:
                     continue
                 return False
             far = sum(u.number not in before for u in outside)
-            scratch += _piece(var, group)
+            scratch += self._held(var, group)
             saved += move_cycles(var.type.nbytes, self.target) * (1 + far) / 2 if far else 0.0
             wanted.update(found)
         if not wanted or scratch > self.target.l2 * 3 // 4:
@@ -122,6 +131,10 @@ class _Search:
             self.folds.update((u.roots[0], s.fold) for u, s in reader.sums)
             self.kept |= reader.stored
         return True
+
+    def _held(self, var: Var, group: Group) -> float:
+        """Bytes of a value that a tile is expected to hold."""
+        return _piece(var, group) / (PERHAPS if var in self.soft else 1)
 
     def _is_large(self, var: Var) -> bool:
         return var.type.nbytes > self.target.l2 // 2
