@@ -83,6 +83,7 @@ MOST_COPIED = 12  # kernels of a program that is scheduled twice, with copies an
 MOST_MOVED = 4 << 30  # bytes that pass for copies, which need memory of a quarter of that
 DEARER = 3.0  # how much longer than the copies the rest takes
 SLOWER = 1.3  # than what arithmetic in full vectors and moving the bytes would take
+ROWS_APART = 3.0  # the same, from which rows in other places may be the cause, not other rows
 FASTER = 0.9  # share of the time that is left with copies
 
 
@@ -384,7 +385,8 @@ def _from_copies(
     tried = Log(log.wanted, log.printed)
     fused = plan(request, program, tried, copies=True)
     orders = _orders_in_memory(request, fused)
-    if not turns_something(fused, *orders, request.target, request.options):
+    inner = cycles < ROWS_APART * least
+    if not turns_something(fused, *orders, request.target, request.options, inner):
         return None
     other = schedule(request, fused, checks, tried)
     if _predicted_cycles(other, request.target)[0] > FASTER * cycles:

@@ -59,15 +59,18 @@ def turns_something(
     result_order: Sequence[Order | None],
     target: Target,
     options: Options,
+    innermost: bool,
 ) -> bool:
-    """Whether copies of parameters or results in a plan get other orders than these."""
+    """Whether copies of parameters or results in a plan get other orders than these: other
+    `innermost` dims, or any other order."""
     module = Unfinished(target, options)
     unit = Unit(module, plan, "")
     unit.choose_orders(Graph.of(plan.program), *_bindings(module, plan, param_order, result_order))
     orders = unit.orders
     copies = ((e.out, e.op) for e in plan.program.eqns if is_copy(e))
     known = ((out, op.args[0]) for out, op in copies if isinstance(op, Map))
-    return any(orders[a] != orders[b] for a, b in known if a in orders and b in orders)
+    pairs = [(orders[a], orders[b]) for a, b in known if a in orders and b in orders]
+    return any(a[-1:] != b[-1:] if innermost else a != b for a, b in pairs)
 
 
 def _bindings(
