@@ -1,8 +1,9 @@
 """Orders of dims in memory: what the user gave stays, the rest serves its nests."""
 
+from summand import dtypes as dt
 from summand.ir.builder import Builder
 from summand.ir.index import Form
-from summand.ir.nodes import SUM
+from summand.ir.nodes import SUM, Type
 from summand.options import Options, Target
 from summand.rewrite.plan.fuse import fuse
 from summand.rewrite.plan.layout import Bodies, Walk, choose_orders
@@ -91,3 +92,15 @@ def test_windows_count_once_and_gathered_rows_every_time():
     assert window.slid == {"x", "k"} and window.moving == {"x"}
     gathered = Access(rows, (("node", None), ("c", Form.of("c"))), frozenset({"edge"}))
     assert Walk.of(gathered, sizes, sizes).elements == 500 * 8
+
+
+def test_what_is_scattered_has_its_rows_innermost():
+    """A scatter moves along its rows; along the places it finds no vectors, however many these
+    are and whichever way the arrays beside it lie."""
+    b = Builder()
+    x, y = value(b, p=5000, c=24), value(b, c=24, n=900)
+    place = b.param(Type.of(dt.i32, {"p": 5000}))
+    (s,) = b.reduce_at(SUM, ["p"], [x], {"n": place}, {"n": 900}, "clip")
+    program = b.finish([b.map("mul", b.map("exp", s), y)])
+    orders = orders_of(program, [("p", "c"), ("c", "n"), ("p",)])
+    assert orders[s] == ("n", "c")

@@ -81,6 +81,7 @@ class Nest:
     held: frozenset[str]  # dims of which a tile holds a part only
     sequential: frozenset[str] = frozenset()  # dims of a recurrence: no lanes along them
     merges: Mapping[str, int] = field(default_factory=dict)  # sums of each dim within a step
+    placed: frozenset[str] = frozenset()  # dims of a scatter's result at computed places
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _ranking(
     slid: set[str] = set()
     for nest in nests:
         weight = nest.tiles * max((w.elements for w in nest.walks), default=0)
-        for dim in nest.extents:
+        for dim in (*nest.extents, *sorted(nest.placed)):
             points[dim] = points.get(dim, 0.0) + weight
             if dim in nest.held:
                 tiled[dim] = tiled.get(dim, 0.0) + weight
@@ -339,6 +340,8 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
         name: held[d] for name, d in tiled.items() if d in held
     }
     sizes = dict((*(x for r in stage.roots for x in r.type.dims), *stage.folds))
+    placed = _placed(stage)
+    sizes = {d: n for d, n in sizes.items() if d not in placed}
     for dim, size in sizes.items():
         extents[dim] = min(size, held.get(dim, size))
     over = stage.over
@@ -346,16 +349,29 @@ def nest_of(stage: Stage, held: Mapping[str, int]) -> Nest:
         extents.update((d, n) for d, n in zip(over, stage.carried.op.sizes))
         for var in stage.carried.op.body.results:
             extents.update((d, min(n, held.get(d, n))) for d, n in var.type.dims)
-    accesses = (*stage.reads, *(Access.of(r) for r in stage.roots))
-    walks = tuple(Walk.of(a, extents, sizes) for a in accesses)
+    steps = product(extents.get(d, 1) for d in stage.walked) if placed else 1
+    stored = (Walk.of(Access.of(r), extents, sizes) for r in stage.roots)
+    walks = (
+        *(Walk.of(a, extents, sizes) for a in stage.reads),
+        *(replace(w, elements=w.elements * steps) for w in stored),
+    )
     folds = frozenset(d for d, _ in stage.folds)
-    whole = {x for r in stage.roots for x in r.type.dims}
+    whole = {x for r in stage.roots for x in r.type.dims if x[0] not in placed}
     tiles = product(n for _, n in whole) / max(product(extents[d] for d, _ in whole), 1)
     parts = frozenset(d for d, n in whole if extents[d] < n)
     merges = dict(Counter(d for d, _ in stage.folds)) if stage.carried is not None else {}
     points = product(extents.values())
     sequential = frozenset((*over, *stage.walked))
-    return Nest(extents, folds, walks, points, tiles, parts, sequential, merges)
+    return Nest(extents, folds, walks, points, tiles, parts, sequential, merges, placed)
+
+
+def _placed(stage: Stage) -> frozenset[str]:
+    """Dims of a scatter's result that its nest does not run over: those of the computed places."""
+    if not stage.walked:
+        return frozenset()
+    names = frozenset[str]().union(*(r.type.names for r in stage.roots))
+    forms = [f for a in stage.reads for _, f in a.at if f is not None]
+    return names.difference(*(f.dims for f in forms), *(a.computed for a in stage.reads))
 
 
 def nest_cost(nest: Nest, orders: Mapping[Var, Order]) -> float:
