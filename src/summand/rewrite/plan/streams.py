@@ -27,6 +27,7 @@ from summand.rewrite.plan.units import Unit, product, unit_of
 
 BOUND = 0.06  # of moving what is read: the price of tiles that have an order and divide their dims
 PERHAPS = 4  # so much less room is counted for what may be computed again in place of being held
+MOST_UNITS = 64  # of a group for which that is worth joining all of a program once more
 ROWS = 32  # positions of the folded dims that one tile is taken to hold
 
 
@@ -134,7 +135,8 @@ class _Search:
 
     def _held(self, var: Var, group: Group) -> float:
         """Bytes of a value that a tile is expected to hold."""
-        return _piece(var, group) / (PERHAPS if var in self.soft else 1)
+        perhaps = var in self.soft and len(group.units) <= MOST_UNITS
+        return _piece(var, group) / (PERHAPS if perhaps else 1)
 
     def _is_large(self, var: Var) -> bool:
         return var.type.nbytes > self.target.l2 // 2
