@@ -66,14 +66,10 @@ def assemble(module: Module, objects: Sequence[bytes], scratch: int) -> Artifact
 
 def launched(steps: Sequence[Step]) -> Iterator[Launch]:
     """Every launch of some steps, in the order in which they are numbered."""
-    for step in steps:
+    for step in _flat(steps):
         match step:
             case Launch():
                 yield step
-            case Branch():
-                yield from launched((*step.then, *step.other))
-            case Repeat():
-                yield from launched((*step.test, *step.body))
             case Rounds():
                 yield from step.body
             case Copy() | Foreign():
@@ -84,18 +80,20 @@ def launched(steps: Sequence[Step]) -> Iterator[Launch]:
 
 def rounds(steps: Sequence[Step]) -> dict[int, int]:
     """In how many launches kernels run their grid, for those that do so in rounds."""
-    found: dict[int, int] = {}
+    found = (step for step in _flat(steps) if isinstance(step, Rounds))
+    return {launch.kernel: step.count for step in found for launch in step.body}
+
+
+def _flat(steps: Sequence[Step]) -> Iterator[Launch | Rounds | Copy | Foreign]:
+    """The steps, with those of branches and loops in their place."""
     for step in steps:
         match step:
-            case Rounds():
-                found.update((launch.kernel, step.count) for launch in step.body)
             case Branch():
-                found |= rounds((*step.then, *step.other))
+                yield from _flat((*step.then, *step.other))
             case Repeat():
-                found |= rounds((*step.test, *step.body))
+                yield from _flat((*step.test, *step.body))
             case _:
-                pass
-    return found
+                yield step
 
 
 def tasks(kernel: Kernel) -> int:

@@ -29,7 +29,7 @@ from summand.rewrite.plan.nodes import (
     unique_bodies,
 )
 from summand.rewrite.plan.remat import recomputed
-from summand.rewrite.plan.stages import local_to, stages_of
+from summand.rewrite.plan.stages import local_to_each, stages_of
 from summand.rewrite.plan.stored import choose_stored
 from summand.rewrite.plan.streams import find_streams, sum_of
 from summand.rewrite.plan.units import Unit, unit_of
@@ -144,8 +144,8 @@ def _items(
             r for u in group.units for r in u.roots if r not in results and readers.get(r) == {k}
         }
         stages = tuple(
-            _stage(graph, units, local_to(units, group.units, private), target, group.sums)
-            for units in nests
+            _stage(graph, units, local, target, group.sums)
+            for units, local in zip(nests, local_to_each(nests, private), strict=True)
         )
         scratch = frozenset(r for s in stages for r in s.roots if r in private)
         several = len(stages) > 1 or any(s.body or len(s.over) > 1 for s in stages)
@@ -196,6 +196,7 @@ def _body_stages(graph: Graph, body: Program, target: Target) -> Iterable[Stage]
     """The nests of a recurrence's body, in order."""
     chosen = choose_stored(graph, body, target)
     units = _units(graph, body, chosen.all)
-    own = chosen.all - frozenset(body.results)
-    for nest in stages_of(units):
-        yield _stage(graph, nest, local_to(nest, units, set(own)), target)
+    nests = stages_of(units)
+    own = local_to_each(nests, chosen.all.difference(body.results))
+    for nest, local in zip(nests, own, strict=True):
+        yield _stage(graph, nest, local, target)

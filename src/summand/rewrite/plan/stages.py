@@ -8,7 +8,7 @@ when it is needed: inside the reduction, or after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from summand.ir.nodes import Reduce, Var
@@ -20,18 +20,21 @@ MOST_POINTS = 1024  # and of all such dims together
 
 def local_values(units: Sequence[Unit], private: set[Var]) -> set[Var]:
     """Those of a cluster's own values that only the nest that makes them reads."""
-    ordered = sorted(units, key=lambda u: u.number)
-    found: set[Var] = set()
-    for nest in stages_of(ordered):
-        found |= local_to(nest, ordered, private)
-    return found
+    nests = stages_of(sorted(units, key=lambda u: u.number))
+    return set().union(*local_to_each(nests, private))
 
 
-def local_to(nest: Sequence[Unit], every: Sequence[Unit], private: set[Var]) -> set[Var]:
-    """Private values that one nest makes and no other nest reads: they need no memory at all."""
-    inside = {u.number for u in nest}
-    outside = {a.var for u in every if u.number not in inside for a in u.reads}
-    return {r for u in nest for r in u.roots if r in private and r not in outside}
+def local_to_each(nests: Sequence[Sequence[Unit]], private: Set[Var]) -> list[set[Var]]:
+    """For each nest the private values that it makes and no other one reads: they need no memory
+    at all."""
+    readers: dict[Var, set[int]] = {}
+    for k, nest in enumerate(nests):
+        for var in {a.var for u in nest for a in u.reads}:
+            readers.setdefault(var, set()).add(k)
+    return [
+        {r for u in nest for r in u.roots if r in private and readers.get(r, {k}) == {k}}
+        for k, nest in enumerate(nests)
+    ]
 
 
 @dataclass(slots=True)

@@ -122,9 +122,9 @@ def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Seq
     for fold in folds:
         args = {a: value(a) for a in operands(fold.op)}
         types = [_step(o, over) for o in fold.outs]
-        outs = body.emit(with_operands(fold.op, args), types)
-        known.update(zip(fold.outs, outs, strict=True))
-        results += outs
+        sums = body.emit(with_operands(fold.op, args), types)
+        known.update(zip(fold.outs, sums, strict=True))
+        results += sums
     program = body.finish(results)
     split = len(op.reads) + len(op.captured)
     old, extra = program.params[: len(op.body.params)], program.params[len(op.body.params) :]
@@ -140,9 +140,9 @@ def _emit(new: Rebuild, made: Mapping[Var, Eqn], eqn: Eqn, op: Recur, folds: Seq
         keep=(*keep, *every[len(eqn.outs) :]),
     )
     new.loc = eqn.loc
-    made_now = new.emit(loop, [o.type for o in (*eqn.outs, *more)])
+    outs = new.emit(loop, [o.type for o in (*eqn.outs, *more)])
     new.loc = None
-    new.bind((*eqn.outs, *more), made_now)
+    new.bind((*eqn.outs, *more), outs)
 
 
 def _below(made: Mapping[Var, Eqn], var: Var, within: Set[Var]) -> bool:
